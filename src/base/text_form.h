@@ -1,0 +1,17 @@
+#pragma once
+
+#include <optional>
+#include <string_view>
+
+#include "base/error.h"
+#include "base/fields.h"
+
+namespace lathe {
+
+/// The number of code points, or nothing if the text is not valid UTF-8 (RFC 3629).
+std::optional<std::size_t> count_code_points(std::string_view text);
+
+/// Why `text` does not have the form, or nothing if it does.
+std::optional<Text> violates(Form form, std::string_view text);
+
+}  // namespace lathe
