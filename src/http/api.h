@@ -10,6 +10,7 @@
 #include "base/ids.h"
 #include "base/json.h"
 #include "base/result.h"
+#include "http/envelope.h"
 #include "http/message.h"
 
 namespace lathe::http {
@@ -42,22 +43,6 @@ struct Call {
   std::function<std::string()> new_id;
 };
 
-/// How the answers of a family of paths are wrapped (wire-contract, "Envelopes").
-struct Envelope {
-  std::string_view name;
-  std::vector<std::string_view> number_fields;  ///< "errorCode", or "code", "status", "state"
-  std::string_view payload_field;               ///< "result" or "data"
-  int success_number = 200;
-  int bad_request_number = 400;
-};
-extern const Envelope kFileEnvelope;        ///< /api/file/…, /system/config/…, /resource/configRemake/…
-extern const Envelope kImageEnvelope;       ///< /docker/image/…: a bad request is 701
-extern const Envelope kModelEnvelope;       ///< /model/aiApplication…, /model/modelServer…
-extern const Envelope kEvaluationEnvelope;  ///< /model/evaluation/task/…
-extern const Envelope kKernelEnvelope;      ///< /kernel/…
-/// The project's own API: the bare value on success, application/problem+json (RFC 9457) on failure.
-extern const Envelope kBare;
-
 /// What is declared of a route.
 struct Route {
   Method method;
@@ -70,8 +55,8 @@ struct Route {
   const Envelope* envelope = &kBare;
   std::string_view success_message = "success";
   int success_status = 200;
-  std::string_view section = {};  ///< of the documented API ("4.1"), where it is documented
-  std::uint64_t max_body = 1 << 20;
+  std::string_view section = {};     ///< of the documented API ("4.1"), where it is documented
+  std::uint64_t max_body = 1 << 20;  ///< bytes of a body that is read whole
 };
 
 /// The routes of the whole platform: an explicit list, filled once at start by every feature's `add_routes`,
@@ -87,6 +72,8 @@ class Api final : public Handler {
     std::function<Result<std::string>(const Identity&, std::string_view key, std::string_view operation,
                                       std::string_view digest)>
         reserve_id;
+    /// Told of every answered call: the route's id ("" if none matched), the status, the seconds it took.
+    std::function<void(std::string_view route_id, int status, double seconds)> observe;
   };
   explicit Api(Hooks hooks);
   ~Api() override;
@@ -121,11 +108,8 @@ class Api final : public Handler {
   Response failure(const Request& request, const Error& error) override;
 
   const std::vector<Route>& routes() const;
-  /// OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.0).
+  /// OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.0) of every route.
   Json openapi() const;
-
-  /// Wraps a success payload, for raw routes.
-  static Response success(const Route& route, const Json& payload);
 
  private:
   using Run = std::function<Result<Json>(Call&, const Json& input, const Envelope&)>;
