@@ -12,12 +12,12 @@ from storage import write_json
 from text import measure, read_folder
 
 
-def main():
+def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
     parser.add_argument("--model_dir", required=True)
     parser.add_argument("--input_dir", required=True, help="text in its folder test/, or all its .txt files")
     parser.add_argument("--output_dir", required=True, help="gets metrics.json")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     set_threads()
     test = Path(arguments.input_dir) / "test"
     data = read_folder(test if test.is_dir() else arguments.input_dir)

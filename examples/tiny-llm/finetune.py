@@ -11,7 +11,7 @@ from model import LoRAModel, load_model
 from trainer import Ranks, Trainer, argument_parser, positive
 
 
-def parse_arguments():
+def parse_arguments(argv=None):
     parser = argument_parser(__doc__, learning_rate=1e-4, lr_scheduler_type="linear", per_device_train_batch_size=1,
                              num_train_epochs=1.0)
     parser.add_argument("--model_dir", required=True, help="the model to start from")
@@ -19,11 +19,11 @@ def parse_arguments():
     parser.add_argument("--lora_r", type=positive(int), default=8, help="rank of the adapter")
     parser.add_argument("--lora_alpha", type=positive(float), default=16.0, help="scale of the adapter, over r")
     parser.add_argument("--lora_dropout", type=float, default=0.05)
-    return parser.parse_args()
+    return parser.parse_args(argv)
 
 
-def main():
-    arguments = parse_arguments()
+def main(argv=None):
+    arguments = parse_arguments(argv)
     set_threads()
     model = load_model(arguments.model_dir)
     if arguments.fine_tune_strategy == "LoRA":

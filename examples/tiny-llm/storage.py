@@ -54,6 +54,7 @@ def write_folder(path, fill):
     temporary.mkdir(parents=True)
     fill(temporary)
     sync(temporary)
+    shutil.rmtree(path, ignore_errors=True)  # half a copy, made by something else
     os.rename(temporary, path)
     sync(path.parent)
 

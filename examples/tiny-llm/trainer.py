@@ -71,7 +71,7 @@ class Ranks:
             try:
                 dist.init_process_group("nccl" if cuda and dist.is_nccl_available() else "gloo",
                                         timeout=timedelta(minutes=5))
-            except (RuntimeError, ValueError) as error:
+            except (RuntimeError, TimeoutError) as error:
                 self.fail(error)
 
     @property
@@ -223,7 +223,7 @@ class Trainer:
 
     def save_checkpoint(self):
         path = self.checkpoints / f"checkpoint-{self.step}"
-        if self.ranks.main and not path.exists():
+        if self.ranks.main:
             write_folder(path, self.fill_checkpoint)
             self.ranks.say(f"saved {path}")
 
