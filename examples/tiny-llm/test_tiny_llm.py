@@ -187,6 +187,10 @@ class TrainingTest(Case):
         self.assertEqual(printed[1], "", "only rank 0 speaks")
         run(pretrain.main, *self.train_arguments("one", "--max_steps", "4", "--per_device_train_batch_size", "4"))
         self.assert_same_weights("two", "one", tolerance=1e-4)
+        losses = [[entry["loss"] for entry in read_json(self.folder / name / "trainer_state.json")["log_history"]
+                   if "loss" in entry] for name in ("two", "one")]
+        for two, one in zip(*losses, strict=True):
+            self.assertAlmostEqual(two, one, places=3)
 
     def test_log_lines(self):
         printed = run(pretrain.main, *self.train_arguments("logged", "--max_steps", "2"))

@@ -171,7 +171,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = self.learning_rate(self.step)
         # Seeded anew at every step, so that nothing random has to be kept in a checkpoint.
-        torch.manual_seed((self.arguments.seed * 1_000_003 + self.step) * 4096 + self.ranks.rank)
+        torch.manual_seed(self.seed_of(self.step) * 4096 + self.ranks.rank)
         inputs, targets = self.windows.batch(self.batch_indices())
         loss = negative_log_likelihood(self.model, inputs.to(self.ranks.device), targets.to(self.ranks.device))
         self.optimizer.zero_grad(set_to_none=True)
@@ -187,13 +187,16 @@ class Trainer:
         """This rank's share of the step's windows. An epoch takes each once, in an order of its own."""
         epoch, place = divmod(self.step, self.steps_per_epoch)
         if epoch != self.order_epoch:
-            generator = torch.Generator().manual_seed(self.arguments.seed * 1_000_003 + epoch)
+            generator = torch.Generator().manual_seed(self.seed_of(epoch))
             self.order = torch.randperm(self.windows.count, generator=generator).tolist()
             self.order_epoch = epoch
         size = self.arguments.per_device_train_batch_size
         begin = place * self.batch_size + self.ranks.rank * size
         # The last batch of an epoch is filled up from its first windows.
         return [self.order[i % self.windows.count] for i in range(begin, begin + size)]
+
+    def seed_of(self, number):
+        return (self.arguments.seed * 1_000_003 + number) % (1 << 48)
 
     def learning_rate(self, step):
         peak, warmup = self.arguments.learning_rate, self.arguments.warmup_steps
