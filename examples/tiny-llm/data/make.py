@@ -11,7 +11,8 @@ HERE = Path(__file__).parent
 BOOKS = {"train": ["Genesis", "Psalms", "Proverbs", "Isaiah", "Matthew", "Luke", "John", "Acts"],
          "validate": ["Ruth", "James"]}
 # Entries that insult a people in the manner of their time.
-LEFT_OUT = re.compile(r"nigger|negro|mulatto|hebrew|\bjew\b|red-skin|\bsavages?\b|indian|african|chinaman", re.IGNORECASE)
+LEFT_OUT = {"AFRICAN", "CREDITOR", "ELECTRICITY", "FUNERAL", "HATCHET", "HEBREW", "MINSTREL", "MULATTO", "NEGRO",
+            "READING", "RED-SKIN", "REPARTEE", "SEVERALTY"}
 SIZES = {"train": 42_000, "validate": 6_000, "test": 16_000}
 
 
@@ -35,7 +36,7 @@ def devils_dictionary():
     """Whole entries as printed, every one to one part only; dealt out so that each part spans the alphabet."""
     book = gzip.decompress(Path("/usr/share/dictd/devil.dict.dz").read_bytes()).decode("ascii")
     entries = [entry.strip() for entry in re.split(r"\n\n+(?=[A-Z][A-Z' -]*,? )", book)
-               if re.match(r"[A-Z][A-Z' -]+, (n|adj|v|adv)\.", entry) and not LEFT_OUT.search(entry)]
+               if re.match(r"[A-Z][A-Z' -]+, (n|adj|v|adv)\.", entry) and entry.split(",")[0] not in LEFT_OUT]
     parts = {part: [] for part in SIZES}
     for i, entry in enumerate(entries):
         for part, chosen in parts.items():
