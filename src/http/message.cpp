@@ -1,5 +1,6 @@
 #include "http/message.h"
 
+#include <strings.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,35 +9,27 @@ namespace lathe::http {
 
 namespace {
 
+constexpr std::pair<Method, std::string_view> kMethods[] = {
+    {Method::get, "GET"},     {Method::head, "HEAD"},  {Method::post, "POST"},       {Method::put, "PUT"},
+    {Method::patch, "PATCH"}, {Method::del, "DELETE"}, {Method::options, "OPTIONS"},
+};
+
 bool same_name(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(), [](char x, char y) {
-           auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c; };
-           return lower(x) == lower(y);
-         });
+  return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
 }
 
 }  // namespace
 
 std::string_view name(Method method) {
-  switch (method) {
-    case Method::get:
-      return "GET";
-    case Method::head:
-      return "HEAD";
-    case Method::post:
-      return "POST";
-    case Method::put:
-      return "PUT";
-    case Method::patch:
-      return "PATCH";
-    case Method::del:
-      return "DELETE";
-    case Method::options:
-      return "OPTIONS";
-    case Method::other:
-      return "";
-  }
+  for (const auto& [value, text] : kMethods)
+    if (value == method) return text;
   return "";
+}
+
+Method method_named(std::string_view text) {
+  for (const auto& [value, known] : kMethods)
+    if (known == text) return value;
+  return Method::other;
 }
 
 void Headers::set(std::string name, std::string value) {
@@ -51,12 +44,11 @@ std::string_view Headers::get(std::string_view name) const {
 }
 
 bool Headers::has(std::string_view name) const {
-  return std::any_of(list_.begin(), list_.end(),
-                     [&](const auto& pair) { return same_name(pair.first, name); });
+  return std::any_of(list_.begin(), list_.end(), [&](const auto& one) { return same_name(one.first, name); });
 }
 
 void Headers::remove(std::string_view name) {
-  std::erase_if(list_, [&](const auto& pair) { return same_name(pair.first, name); });
+  std::erase_if(list_, [&](const auto& one) { return same_name(one.first, name); });
 }
 
 std::string_view Request::capture(std::string_view name) const {
@@ -72,18 +64,18 @@ std::optional<std::string_view> Request::query_value(std::string_view name) cons
 }
 
 std::shared_ptr<const int> own_fd(int fd) {
-  return {new int(fd), [](const int* owned) {
-            ::close(*owned);
-            delete owned;
+  return {new int(fd), [](const int* held) {
+            if (*held >= 0) ::close(*held);
+            delete held;
           }};
 }
 
 Response Response::text(int status, std::string body, std::string content_type) {
-  Response response;
-  response.status = status;
-  response.headers.add("Content-Type", std::move(content_type));
-  response.body = std::move(body);
-  return response;
+  Response out;
+  out.status = status;
+  out.headers.add("Content-Type", std::move(content_type));
+  out.body = std::move(body);
+  return out;
 }
 
 Response Response::json(int status, std::string body) {

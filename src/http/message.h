@@ -8,6 +8,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "base/result.h"
@@ -16,6 +17,8 @@ namespace lathe::http {
 
 enum class Method { get, head, post, put, patch, del, options, other };
 std::string_view name(Method method);  ///< "GET", …; `other` is ""
+/// Methods are case-sensitive (RFC 9110 §9.1): what is not exactly one of the above is `other`.
+Method method_named(std::string_view text);
 
 /// Names are case-insensitive and keep their order; a name may appear several times.
 class Headers {
@@ -55,8 +58,9 @@ class BodyWriter {
 
 struct Request {
   Method method = Method::get;
-  std::string path;        ///< decoded once, without the query; begins with '/'
-  std::string raw_target;  ///< as it came
+  std::string method_text;  ///< as it came: tells what `other` stands for
+  std::string path;         ///< decoded once, without the query; begins with '/'
+  std::string raw_target;   ///< as it came
   std::vector<std::pair<std::string, std::string>> query;     ///< decoded
   std::vector<std::pair<std::string, std::string>> captures;  ///< `{name}` parts of the route's path, decoded
   Headers headers;
@@ -78,9 +82,13 @@ struct FileBody {
 };
 std::shared_ptr<const int> own_fd(int fd);
 
-/// Writes the body piece by piece on a worker thread until it returns; sent chunked.
+/// Writes the body piece by piece on a worker thread until it returns; sent chunked, or, where the response's
+/// headers have a Content-Length, with that length (writing more is an error, writing less cuts the
+/// connection). Not called for HEAD. An exception cuts the connection, so that the client sees a broken body.
 using StreamBody = std::function<void(BodyWriter&)>;
 
+/// The server adds Date, Server, X-Request-Id and the framing; Content-Length and Transfer-Encoding set here
+/// are ignored, save Content-Length with a StreamBody or as the answer to HEAD. `Connection: close` is kept.
 struct Response {
   int status = 200;
   Headers headers;
@@ -100,6 +108,7 @@ class Handler {
     std::uint64_t max_body = 1 << 20;  ///< bytes; more is 413
     std::optional<Response> refuse;    ///< answer this at once instead (401, 404, 405 …)
   };
+  /// Runs on an I/O thread: must not block. May throw (500).
   virtual Intake intake(const Request& head) = 0;
   /// Never throws past the server: an exception becomes 500 in the form of `failure`.
   virtual Response handle(Request& request) = 0;

@@ -28,6 +28,9 @@ struct TlsOptions {
   std::string key_file;          ///< PEM key
 };
 
+/// Takes chosen requests on the I/O threads, without a worker: see http/connection.h.
+class IoHandler;
+
 struct ServerOptions {
   std::string host = "127.0.0.1";
   std::uint16_t port = 8080;  ///< 0: any free one, see Server::port
@@ -35,17 +38,21 @@ struct ServerOptions {
   Limits limits;
   std::optional<TlsOptions> tls;
   bool access_log = true;
+  IoHandler* io_handler = nullptr;  ///< must outlive the server
 };
 
 /// An HTTP/1.1 server (RFC 9110, 9112). Requests' heads are read on I/O threads, handlers run on workers.
+/// What cannot be framed beyond doubt is refused and its connection closed. X-Forwarded-* is not trusted.
 class Server {
  public:
   /// Binds and listens; nothing is accepted before start. `handler` must outlive the server.
   static Result<std::unique_ptr<Server>> listen(const ServerOptions& options, Handler& handler);
+  /// Cuts what is still open and waits for the handlers that run.
   virtual ~Server() = default;
   virtual std::uint16_t port() const = 0;
   virtual void start() = 0;
-  /// Stops accepting, lets requests under way finish for at most `patience`, then cuts them off. Blocks.
+  /// Stops accepting, closes idle connections, tells followers to end (BodyWriter::gone), lets requests under
+  /// way finish for at most `patience`, then cuts them off. Blocks. The server cannot be started again.
   virtual void drain(std::chrono::milliseconds patience) = 0;
 
   struct Counters {
