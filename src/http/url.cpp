@@ -58,14 +58,13 @@ std::optional<std::string> percent_decode(std::string_view text, bool plus_is_sp
       if (i + 2 >= text.size()) return std::nullopt;
       const int high = hex_digit(text[i + 1]), low = hex_digit(text[i + 2]);
       if (high < 0 || low < 0) return std::nullopt;
-      if (high == 0 && low == 0) return std::nullopt;
       out += static_cast<char>(high * 16 + low);
       i += 2;
     } else {
       out += plus_is_space && text[i] == '+' ? ' ' : text[i];
     }
   }
-  if (!count_code_points(out)) return std::nullopt;
+  if (out.find('\0') != std::string::npos || !count_code_points(out)) return std::nullopt;
   return out;
 }
 
