@@ -1,5 +1,6 @@
 #pragma once
 
+#include <chrono>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -51,6 +52,8 @@ struct [[nodiscard]] Error {
   Code code = Code::internal;
   Text message;
   std::vector<Violation> violations = {};
+  /// How long to wait before trying again (the Retry-After header); 0 says nothing.
+  std::chrono::seconds retry_after{0};
 
   /// The message followed by every violation, in one language.
   std::string describe(Language language) const;
