@@ -14,6 +14,12 @@ bool is_key(std::string_view key) {
          std::all_of(key.begin(), key.end(), [](char c) { return c > 0x20 && c < 0x7f; });
 }
 
+/// Requests with a password in them: a digest of one, though a hash, would be far quicker to guess from than
+/// argon2id's.
+bool carries_secret(std::string_view operation) {
+  return operation == "createUser" || operation == "changePassword";
+}
+
 }  // namespace
 
 Result<std::string> Idempotency::reserve(const http::Identity& who, std::string_view key,
@@ -21,6 +27,8 @@ Result<std::string> Idempotency::reserve(const http::Identity& who, std::string_
   if (!is_key(key))
     return invalid_field("Idempotency-Key",
                          {"应为 1 到 255 个可见 ASCII 字符", "must be 1 to 255 printable ASCII characters"});
+  if (who.user_id.empty()) return ids_.next();
+  if (carries_secret(operation)) digest = {};
   const std::int64_t now = clock_.now().time_since_epoch().count();
   std::int64_t swept = swept_at_.load();
   const bool sweep = now - swept >= kSweepEvery.count() && swept_at_.compare_exchange_strong(swept, now);

@@ -17,7 +17,7 @@ class Idempotency {
   Idempotency(db::Database& db, IdSource& ids, const Clock& clock) : db_(db), ids_(ids), clock_(clock) {}
 
   /// What http::Api::Hooks::reserve_id asks for. unsatisfiable if the key came with another request before,
-  /// invalid_argument if it is not 1 to 255 printable ASCII characters.
+  /// invalid_argument if it is not 1 to 255 printable ASCII characters. Nothing is kept for nobody.
   Result<std::string> reserve(const http::Identity& who, std::string_view key, std::string_view operation,
                               std::string_view digest);
 

@@ -71,14 +71,20 @@ Response success_response(const Envelope& envelope, int status, std::string_view
 
 Response error_response(const Envelope& envelope, const Request& request, const Error& error) {
   const int status = http_status(error.code);
+  Response response;
   if (&envelope == &kBare) {
-    Response response = Response::json(status, json::print(problem(request, error, status)));
+    response = Response::json(status, json::print(problem(request, error, status)));
     response.headers.set("Content-Type", "application/problem+json");
-    return response;
+  } else {
+    const int number = status == 400 ? envelope.bad_request_number : status;
+    response = Response::json(
+        status, json::print(wrap(envelope, false, number, error.describe(request.language), nullptr)));
   }
-  const int number = status == 400 ? envelope.bad_request_number : status;
-  return Response::json(
-      status, json::print(wrap(envelope, false, number, error.describe(request.language), nullptr)));
+  if (error.retry_after.count() > 0)
+    response.headers.set("Retry-After", std::to_string(error.retry_after.count()));
+  if (error.code == Code::unauthenticated)
+    response.headers.set("WWW-Authenticate", "Bearer");  // RFC 9110 §11.6.1
+  return response;
 }
 
 Json envelope_schema(const Envelope& envelope, Json payload) {

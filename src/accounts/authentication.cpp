@@ -1,0 +1,130 @@
+#include <fmt/format.h>
+#include <sodium.h>
+
+#include <algorithm>
+
+#include "accounts/accounts_service.h"
+#include "base/log.h"
+
+namespace lathe::accounts {
+
+namespace {
+
+constexpr Duration kTouchEvery = std::chrono::minutes{1};
+
+Error not_valid() {
+  return {Code::unauthenticated,
+          {"令牌无效或已过期，请重新登录", "the token is not valid or has expired, log in again"}};
+}
+
+bool is_scheme(std::string_view text, std::string_view scheme) {
+  return std::equal(text.begin(), text.end(), scheme.begin(), scheme.end(),
+                    [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a - 'A' + 'a' : a) == b; });
+}
+
+struct Presented {
+  std::string token;
+  std::string user_name;  ///< the one that Basic names; empty: none
+};
+
+Result<Presented> presented(std::string_view header) {
+  const auto space = header.find(' ');
+  if (space == std::string_view::npos) return not_valid();
+  const auto scheme = header.substr(0, space);
+  auto value = header.substr(space + 1);
+  value.remove_prefix(std::min(value.find_first_not_of(' '), value.size()));
+  if (value.empty() || value.size() > 1024) return not_valid();
+  if (is_scheme(scheme, "bearer")) return Presented{std::string(value), {}};
+  if (!is_scheme(scheme, "basic")) return not_valid();
+
+  std::string plain(value.size(), '\0');
+  std::size_t size = 0;
+  if (sodium_base642bin(reinterpret_cast<unsigned char*>(plain.data()), plain.size(), value.data(),
+                        value.size(), nullptr, &size, nullptr, sodium_base64_VARIANT_ORIGINAL) != 0)
+    return not_valid();
+  plain.resize(size);
+  const auto colon = plain.find(':');
+  if (colon == std::string::npos || colon == 0) return not_valid();
+  Presented out{plain.substr(colon + 1), plain.substr(0, colon)};
+  if (!out.token.starts_with(kKeyPrefix)) return not_valid();
+  return out;
+}
+
+}  // namespace
+
+std::string token_hash(std::string_view token) {
+  unsigned char hash[crypto_generichash_BYTES];
+  crypto_generichash(hash, sizeof hash, reinterpret_cast<const unsigned char*>(token.data()), token.size(),
+                     nullptr, 0);
+  std::string out(sizeof hash * 2 + 1, '\0');
+  sodium_bin2hex(out.data(), out.size(), hash, sizeof hash);
+  out.pop_back();
+  return out;
+}
+
+Result<http::Identity> Service::authenticate(const http::Request& request) {
+  const auto header = request.headers.get("authorization");
+  if (header.empty()) return http::Identity{};
+  const Presented given = TRY(presented(header));
+  const std::string hash = token_hash(given.token);
+  const Time now = clock_.now();
+  Credential found = TRY(look_up(hash, given.token.starts_with(kKeyPrefix), now));
+  if (expired(found, now)) return not_valid();
+  if (!given.user_name.empty() && store::name_key(given.user_name) != store::name_key(found.who.user_name))
+    return not_valid();
+  touch(hash, found, now);
+  return std::move(found.who);
+}
+
+Result<Credential> Service::look_up(const std::string& token_hash, bool is_key, Time now) {
+  if (auto cached = cache_.find(token_hash, now)) return std::move(*cached);
+  const std::uint64_t epoch = cache_.epoch();
+  Credential found = TRY(db_.read([&](db::Transaction& tx) -> Result<Credential> {
+    Credential out{.is_key = is_key, .read_at = now};
+    std::string user_id;
+    if (is_key) {
+      const auto row = store::key_with_hash(tx, token_hash);
+      if (!row) return not_valid();
+      user_id = row->user_id;
+      out.id = row->id;
+      out.expires_at = row->expires_at;
+      out.last_used = row->last_used_at.value_or(Time{});
+    } else {
+      const auto row = store::session(tx, token_hash);
+      if (!row) return not_valid();
+      user_id = row->user_id;
+      out.id = row->id;
+      out.expires_at = row->expires_at;
+      out.last_used = row->last_used_at;
+    }
+    const auto user = store::user(tx, user_id);
+    if (!user || user->disabled) return not_valid();
+    out.who = {user->id, user->user_name, user->admin};
+    return out;
+  }));
+  cache_.put(token_hash, found, epoch);
+  return found;
+}
+
+bool Service::expired(const Credential& credential, Time now) const {
+  if (credential.expires_at && now >= *credential.expires_at) return true;
+  return !credential.is_key && now - credential.last_used >= options_.sessions.idle;
+}
+
+void Service::touch(const std::string& token_hash, const Credential& credential, Time now) {
+  const Duration every = credential.is_key ? kTouchEvery : std::min(kTouchEvery, options_.sessions.idle / 10);
+  if (now - credential.last_used < every || !cache_.touch(token_hash, now, every)) return;
+  const auto written = db_.write([&](db::Transaction& tx) -> Result<void> {
+    if (credential.is_key) {
+      store::touch_key(tx, credential.id, now);
+    } else {
+      store::touch_session(tx, credential.id, now);
+    }
+    return {};
+  });
+  // A full disk must not lock out whoever comes to make room.
+  if (!written.ok())
+    log::warning("the use of a token was not written down: {}", written.error().describe(Language::en));
+}
+
+}  // namespace lathe::accounts
