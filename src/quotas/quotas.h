@@ -76,8 +76,8 @@ Verdict check(const Quota& quota, const Compute& used, const Compute& request, T
 /// `exceeds_max_quota` as the error that refuses a creation (unsatisfiable); every other verdict is no error.
 Result<void> refuse_never(const Verdict& verdict);
 
-/// A part of the platform's computing that has an engine and users. What of the capacity is absent is
-/// whatever the engine has.
+/// A part of the platform's computing that has an engine and users. Of an engine on this machine the capacity
+/// is always known; of a cluster's, what is absent is whatever the cluster has.
 struct ResourceGroup {
   std::string id;
   std::string name;
