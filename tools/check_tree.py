@@ -20,7 +20,7 @@ OPEN = {"base", "db", "http"}  # every header at their top is for everybody
 FEATURES = set(RANK) - OPEN - {"app"}
 # Folders whose interface is more than x.h and x_service.h.
 INTERFACES = {
-    "accounts": {"audit.h"},
+    "accounts": {"audit.h", "idempotency.h"},
     "engines": {"engine.h", "launch_plan.h"},
 }
 BAD_NAMES = {"types", "utils", "util", "common", "helpers", "misc"}
