@@ -300,7 +300,7 @@ Task<bool> Connection::read_whole_body() {
       continue;
     }
     unread_ = true;
-    const Error error = got.error();
+    const Error& error = got.error();
     if (error.code == Code::cancelled) co_return false;
     if (error.code == Code::deadline_exceeded)
       response_ = plain_answer(408, error.message, request_.language);
