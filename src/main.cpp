@@ -1,3 +1,5 @@
-int main() {
-  return 0;
+#include "app/commands/commands.h"
+
+int main(int argc, char** argv) {
+  return lathe::app::run_command(argc, argv);
 }

@@ -1,0 +1,65 @@
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "accounts/accounts.h"
+#include "accounts/audit.h"
+#include "accounts/idempotency.h"
+#include "app/config.h"
+#include "app/data_directory.h"
+#include "base/clock.h"
+#include "base/ids.h"
+#include "db/database.h"
+#include "http/api.h"
+#include "http/metrics.h"
+#include "http/server.h"
+#include "quotas/quotas.h"
+
+namespace lathe::app {
+
+/// The whole server: the only place where things are constructed. Its members stand in the order in which
+/// they need each other, so that destruction, which goes from the last to the first, is the shutdown.
+class App {
+ public:
+  /// Opens the data directory and everything in it, and listens. Nothing is answered before `start`.
+  static Result<std::unique_ptr<App>> open(const Config& config);
+  ~App();
+  App(const App&) = delete;
+  App& operator=(const App&) = delete;
+
+  void start();
+  /// Takes no more requests and lets those under way end, for at most the configured time. Blocks.
+  void drain();
+  /// Where clients reach it.
+  const std::string& url() const { return url_; }
+
+ private:
+  App(Config config, DataDirectory data) : config_(std::move(config)), data_(std::move(data)) {}
+  Result<void> construct();
+  Result<void> listen();
+  void add_routes();
+  void add_collectors();
+  bool ready();
+
+  const Config config_;
+  std::string url_;
+  std::atomic<bool> draining_{false};
+
+  DataDirectory data_;
+  SystemClock clock_;
+  Uuid7Source ids_{clock_};
+  std::unique_ptr<db::Database> db_;
+  accounts::Audit audit_{ids_, clock_};
+  std::unique_ptr<accounts::Accounts> accounts_;
+  std::unique_ptr<accounts::Idempotency> idempotency_;
+  std::unique_ptr<quotas::Quotas> quotas_;
+  // Features go here, each after what it needs.
+
+  http::Metrics metrics_;
+  std::unique_ptr<http::Api> api_;
+  std::unique_ptr<http::Server> server_;
+};
+
+}  // namespace lathe::app

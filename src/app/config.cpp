@@ -1,0 +1,199 @@
+#include "app/config.h"
+
+#include <fmt/format.h>
+
+#include <boost/json.hpp>
+#include <charconv>
+#include <fstream>
+#include <sstream>
+
+#include "base/json.h"
+
+namespace lathe::app {
+
+namespace {
+
+struct Unit {
+  std::string_view suffix;
+  std::int64_t milliseconds;
+};
+constexpr Unit kUnits[] = {{"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}, {"d", 86'400'000}};
+
+std::optional<Duration> parse_duration(std::string_view text) {
+  std::int64_t count = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), count);
+  if (error != std::errc{} || count < 0) return std::nullopt;
+  const std::string_view suffix(end, static_cast<std::size_t>(text.data() + text.size() - end));
+  for (const Unit& unit : kUnits)
+    if (unit.suffix == suffix && count <= (std::int64_t{1} << 50) / unit.milliseconds)
+      return Duration{count * unit.milliseconds};
+  return std::nullopt;
+}
+
+std::string print_duration(Duration duration) {
+  const Unit* best = &kUnits[0];
+  for (const Unit& unit : kUnits)
+    if (duration.count() % unit.milliseconds == 0) best = &unit;
+  return fmt::format("{}{}", duration.count() / best->milliseconds, best->suffix);
+}
+
+void duration(Fields& f, std::string_view name, Duration& value, std::string_view doc) {
+  std::string text = print_duration(value);
+  f.field(name, text, {.doc = doc});
+  if (!f.reading()) return;
+  if (const auto parsed = parse_duration(text)) {
+    value = *parsed;
+  } else {
+    f.refuse(name, {"应为时长，如 500ms、30s、10m、24h、7d",
+                    "must be a duration such as 500ms, 30s, 10m, 24h or 7d"});
+  }
+}
+
+void size(Fields& f, std::string_view name, std::size_t& value, double min, double max) {
+  f.field(name, value, {.min = min, .max = max});
+}
+
+}  // namespace
+
+void fields(Fields& f, TlsConfig& tls) {
+  f.field("certificate", tls.certificate, {.doc = "PEM chain", .required = true, .max_length = 4096});
+  f.field("key", tls.key, {.doc = "PEM key", .required = true, .max_length = 4096});
+}
+
+void fields(Fields& f, LogConfig& log) {
+  f.field("level", log.level, {.one_of = "debug|info|warning|error"});
+  f.field("access", log.access, {.doc = "A line a request"});
+}
+
+void fields(Fields& f, SessionConfig& sessions) {
+  duration(f, "idle", sessions.idle, "A session ends when it is not used for so long");
+  duration(f, "absolute", sessions.absolute, "or so long after it began");
+}
+
+void fields(Fields& f, JobsConfig& jobs) {
+  f.field("uid", jobs.uid,
+          {.doc = "User id of jobs, where the server is root", .min = 1, .max = 4294967294.0});
+  f.field("gid", jobs.gid, {.min = 1, .max = 4294967294.0});
+  f.field("network", jobs.network, {.one_of = "host|none"});
+}
+
+struct LimitsConfig {
+  http::Limits& limits;
+};
+void fields(Fields& f, LimitsConfig& config) {
+  http::Limits& l = config.limits;
+  size(f, "maxHeaderBytes", l.max_header_bytes, 1024, 1 << 20);
+  size(f, "maxHeaders", l.max_headers, 10, 10'000);
+  size(f, "maxConnections", l.max_connections, 10, 1'000'000);
+  size(f, "maxWorkers", l.max_workers, 4, 10'000);
+  size(f, "maxQueued", l.max_queued, 0, 1'000'000);
+  duration(f, "headerTimeout", l.header_timeout, "For the head of a request");
+  duration(f, "idleTimeout", l.idle_timeout, "Between requests");
+  duration(f, "bodyTimeout", l.body_timeout, "Without a byte of the body");
+  duration(f, "writeTimeout", l.write_timeout, "Without a byte of the answer taken");
+}
+
+void fields(Fields& f, Config& config) {
+  f.field("listen", config.listen, {.doc = "host:port"});
+  f.field("data", config.data, {.doc = "The data directory", .max_length = 4096});
+  f.field("publicUrl", config.public_url, {.doc = "How clients reach the server"});
+  f.field("timeZone", config.time_zone, {.doc = "IANA name, such as Asia/Shanghai"});
+  f.field("tls", config.tls);
+  f.field("log", config.log);
+  f.field("sessions", config.sessions);
+  f.field("ioThreads", config.io_threads, {.min = 1, .max = 64});
+  if (f.enter("limits", {}, false)) {
+    LimitsConfig limits{config.limits};
+    f.visit(limits, {});
+    f.leave();
+  }
+  duration(f, "drainTimeout", config.drain_timeout, "How long requests may take to end at a stop");
+  f.field("jobs", config.jobs);
+}
+
+namespace {
+
+/// A misspelt key would be a setting that silently is not made.
+void find_unknown(const Json& value, const Json& schema, const std::string& path,
+                  std::vector<Violation>& out) {
+  const auto* object = value.if_object();
+  const auto* shape = schema.if_object();
+  const auto* properties = shape ? shape->if_contains("properties") : nullptr;
+  if (!object || !properties) return;
+  for (const auto& item : *object) {
+    const std::string key = path + (path.empty() ? "" : ".") + std::string(item.key());
+    const Json* known = properties->get_object().if_contains(item.key());
+    if (known) {
+      find_unknown(item.value(), *known, key, out);
+    } else {
+      out.push_back({key, {"没有这个配置项", "is not a setting"}});
+    }
+  }
+}
+
+}  // namespace
+
+Result<Config> parse_config(std::string_view text) {
+  namespace bj = boost::json;
+  bj::parse_options options;
+  options.allow_comments = true;
+  options.allow_trailing_commas = true;
+  boost::system::error_code error;
+  bj::stream_parser parser({}, options);
+  const std::size_t used = parser.write_some(text.data(), text.size(), error);
+  if (!error && used < text.size() && text.find_first_not_of(" \t\r\n", used) != std::string_view::npos)
+    error = bj::error::extra_data;
+  if (!error) parser.finish(error);
+  if (error)
+    return Error{Code::invalid_argument,
+                 {fmt::format("不是合法的 JSON（位置 {}：{}）", used, error.message()),
+                  fmt::format("not valid JSON (at {}: {})", used, error.message())}};
+  const Json value = parser.release();
+  Error wrong{Code::invalid_argument, {"配置有误", "invalid configuration"}};
+  auto config = json::read<Config>(value);
+  if (!config.ok()) wrong.violations = config.error().violations;
+  find_unknown(value, json::schema<Config>(), "", wrong.violations);
+  if (!wrong.violations.empty()) return wrong;
+  return config;
+}
+
+Result<Config> load_config(const std::string& path) {
+  std::ifstream file(path);
+  std::stringstream text;
+  text << file.rdbuf();
+  if (!file) return system_error("read " + path, errno);
+  auto config = parse_config(text.view());
+  if (config.ok()) return config;
+  Error error = std::move(config).error();
+  error.message.zh = path + "：" + error.message.zh;
+  error.message.en = path + ": " + error.message.en;
+  return error;
+}
+
+Result<Address> parse_address(std::string_view text) {
+  const Error wrong = invalid_field("listen", {"应为 主机:端口，如 127.0.0.1:8080 或 [::1]:8080",
+                                               "must be host:port, such as 127.0.0.1:8080 or [::1]:8080"});
+  const auto colon = text.rfind(':');
+  if (colon == std::string_view::npos || colon == 0) return wrong;
+  Address out;
+  std::string_view host = text.substr(0, colon);
+  if (host.starts_with('[') && host.ends_with(']')) {
+    host = host.substr(1, host.size() - 2);
+  } else if (host.find(':') != std::string_view::npos) {
+    return wrong;
+  }
+  const auto digits = text.substr(colon + 1);
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), out.port);
+  if (error != std::errc{} || end != digits.data() + digits.size() || host.empty()) return wrong;
+  out.host = host;
+  return out;
+}
+
+std::string url_of(const Config& config, const Address& address, std::uint16_t port) {
+  if (!config.public_url.empty()) return config.public_url;
+  const bool v6 = address.host.find(':') != std::string::npos;
+  return fmt::format("{}://{}{}{}:{}", config.tls ? "https" : "http", v6 ? "[" : "", address.host,
+                     v6 ? "]" : "", port);
+}
+
+}  // namespace lathe::app

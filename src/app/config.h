@@ -1,0 +1,66 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/clock.h"
+#include "base/fields.h"
+#include "base/result.h"
+#include "http/server.h"
+
+namespace lathe::app {
+
+struct TlsConfig {
+  std::string certificate, key;  ///< PEM files
+};
+
+struct LogConfig {
+  std::string level = "info";
+  bool access = true;  ///< a line a request
+};
+
+struct SessionConfig {
+  Duration idle{std::chrono::hours{24}};
+  Duration absolute{std::chrono::hours{24 * 30}};
+};
+
+/// How jobs and replicas run on this machine.
+struct JobsConfig {
+  std::int64_t uid = 64646, gid = 64646;  ///< who they run as where the server is root
+  std::string network = "host";           ///< or "none"
+};
+
+/// The configuration of `lathe serve`: a JSON file (comments and trailing commas are welcome), over which the
+/// command line's flags win. docs/operations.md explains every key.
+struct Config {
+  std::string listen = "127.0.0.1:8080";  ///< host:port; port 0: any free one
+  std::string data;                       ///< the data directory
+  std::string public_url;                 ///< how clients reach the server; empty: as it listens
+  std::string time_zone;                  ///< an IANA name; empty: the machine's
+  std::optional<TlsConfig> tls;
+  LogConfig log;
+  SessionConfig sessions;
+  std::int64_t io_threads = 1;
+  http::Limits limits;
+  Duration drain_timeout{30'000};  ///< how long requests under way may take to end at a stop
+  JobsConfig jobs;
+};
+void fields(Fields& f, Config& config);
+
+/// Reads a file. Errors name the file, and the key or the position that is wrong; an unknown key is one.
+Result<Config> load_config(const std::string& path);
+Result<Config> parse_config(std::string_view text);
+
+/// "127.0.0.1:8080", "[::1]:8080", "localhost:0".
+struct Address {
+  std::string host;
+  std::uint16_t port = 0;
+};
+Result<Address> parse_address(std::string_view text);
+/// `http://127.0.0.1:8080`, with the brackets of an IPv6 address.
+std::string url_of(const Config& config, const Address& address, std::uint16_t port);
+
+}  // namespace lathe::app
