@@ -380,6 +380,18 @@ Task<bool> Connection::write(std::string_view first, std::string_view second) {
   co_return !broken_;
 }
 
+void Connection::when_readable(std::function<void()> then) {
+  socket_.lowest_layer().async_wait(Socket::wait_read, [self = shared_from_this(), then = std::move(then)](
+                                                           const boost::system::error_code& error) {
+    if (!error) then();
+  });
+}
+
+void Connection::stop_watching() {
+  boost::system::error_code ignored;
+  socket_.lowest_layer().cancel(ignored);
+}
+
 void Connection::finish(int status, bool reusable) {
   response_.status = status;
   frame_.close = !reusable;

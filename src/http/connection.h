@@ -7,6 +7,7 @@
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <span>
@@ -76,7 +77,13 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   /// the request's body was read as well, the client wants it and the server does not drain.
   void finish(int status, bool reusable);
   /// True once the client has left or the server drains.
-  bool gone() const { return site_.draining.load(std::memory_order_relaxed) || peer_closed(fd_); }
+  bool gone() const { return site_.draining.load(std::memory_order_relaxed) || left(); }
+  /// True once the client has left.
+  bool left() const { return peer_closed(fd_); }
+  /// Calls `then` on the I/O thread when the client sends something or leaves; once, and not while the body
+  /// is being read. stop_watching ends it; a call that was already on its way may still come.
+  void when_readable(std::function<void()> then);
+  void stop_watching();
 
   // For the server.
 
