@@ -1,0 +1,164 @@
+#include "gateway/gateway.h"
+
+#include <gtest/gtest.h>
+
+#include "gateway/openai.h"
+#include "http/testing.h"
+
+namespace lathe::gateway {
+namespace {
+
+using http::testing::Peer;
+using http::testing::TestServer;
+
+class GatewayTest : public testing::Test {
+ protected:
+  GatewayTest() : gateway_(Gateway::create(options(), hooks())), front_(front_options(*gateway_)) {
+    gateway_->set_routes({service({upstream("a", back_.port())})});
+  }
+
+  static Options options() {
+    Options options;
+    options.first_byte_timeout = std::chrono::milliseconds{600};
+    return options;
+  }
+  static Hooks hooks() {
+    return {
+        .authenticate = [](const http::Request& r) -> Result<http::Identity> {
+          const auto token = r.headers.get("authorization");
+          if (token.empty()) return http::Identity{};
+          return http::Identity{std::string(token), "u", false};
+        },
+        .may_call = [](const http::Identity& who, const ServiceRoute& s) { return who.user_id == s.owner; }};
+  }
+  static http::ServerOptions front_options(Gateway& gateway) {
+    http::ServerOptions options;
+    options.io_handler = &gateway.io_handler();
+    return options;
+  }
+  static Upstream upstream(std::string id, std::uint16_t port) { return {std::move(id), "127.0.0.1", port}; }
+  static ServiceRoute service(std::vector<Upstream> upstreams, std::string path = "") {
+    return {
+        .id = "s",
+        .name = "llm",
+        .owner = "2",
+        .versions = {{.id = "v", .rate = 100, .path = std::move(path), .upstreams = std::move(upstreams)}},
+        .unavailable = {"没有就绪的实例", "no replica is ready"}};
+  }
+  http::testing::Answer send(const std::string& line, const std::string& rest = "\r\n",
+                             bool to_head = false) {
+    Peer peer(front_.port());
+    peer.send(line + " HTTP/1.1\r\nHost: h\r\nAuthorization: 2\r\n" + rest);
+    return peer.answer(to_head);
+  }
+
+  TestServer back_;
+  std::unique_ptr<Gateway> gateway_;
+  TestServer front_;
+};
+
+TEST_F(GatewayTest, PassesRequestsOnBelowTheServicesName) {
+  EXPECT_EQ(send("GET /serve/llm/hello?x=1").body, "GET /hello x=1 ");
+  EXPECT_EQ(send("GET /serve/llm").body, "GET / ");
+  EXPECT_EQ(send("PUT /serve/llm/a%20b", "Content-Length: 2\r\n\r\nok").body, "PUT /a b ok");
+  EXPECT_EQ(send("POST /serve/llm/a", "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n").body,
+            "POST /a ok");
+  EXPECT_EQ(send("HEAD /serve/llm/hello", "\r\n", true).status, 200);
+  const auto counters = gateway_->counters().at(0);
+  EXPECT_EQ(counters.requests, 5u);
+  EXPECT_EQ(counters.in_flight, 0u);
+}
+
+TEST_F(GatewayTest, KeepsTheClientsConnectionAndItsOrder) {
+  Peer peer(front_.port());
+  std::string all;
+  for (int i = 0; i < 20; ++i)
+    all += "POST /serve/llm/" + std::to_string(i) +
+           " HTTP/1.1\r\nHost: h\r\nAuthorization: 2\r\nContent-Length: 2\r\n\r\nok";
+  peer.send(all);
+  for (int i = 0; i < 20; ++i) EXPECT_EQ(peer.answer().body, "POST /" + std::to_string(i) + " ok");
+}
+
+TEST_F(GatewayTest, RelaysStreams) {
+  const auto answer = send("GET /serve/llm/stream");
+  EXPECT_EQ(answer.headers.get("transfer-encoding"), "chunked");
+  EXPECT_EQ(answer.body, "one two three ");
+}
+
+TEST_F(GatewayTest, PrefixesTheVersionsPath) {
+  gateway_->set_routes({service({upstream("a", back_.port())}, "/base/")});
+  EXPECT_EQ(send("GET /serve/llm/x").body, "GET /base/x ");
+}
+
+TEST_F(GatewayTest, RoutesByModel) {
+  EXPECT_EQ(send("POST /v1/completions", "Content-Length: 15\r\n\r\n{\"model\":\"llm\"}").body,
+            "POST /v1/completions {\"model\":\"llm\"}");
+  const auto unknown = send("POST /v1/completions", "Content-Length: 13\r\n\r\n{\"model\":\"x\"}");
+  EXPECT_EQ(unknown.status, 404);
+  EXPECT_NE(unknown.body.find("model_not_found"), std::string::npos) << unknown.body;
+  EXPECT_EQ(send("POST /v1/completions", "Content-Length: 2\r\n\r\n{}").status, 400);
+  EXPECT_NE(send("GET /v1/models").body.find("\"id\":\"llm\""), std::string::npos);
+}
+
+TEST_F(GatewayTest, AsksWhoIsCalling) {
+  Peer nobody(front_.port());
+  nobody.send("GET /serve/llm/x HTTP/1.1\r\nHost: h\r\n\r\n");
+  EXPECT_EQ(nobody.answer().status, 401);
+  Peer stranger(front_.port());
+  stranger.send("GET /serve/llm/x HTTP/1.1\r\nHost: h\r\nAuthorization: 3\r\n\r\n");
+  EXPECT_EQ(stranger.answer().status, 404) << "somebody else's service is not even there";
+}
+
+TEST_F(GatewayTest, SaysWhenNothingIsReady) {
+  gateway_->set_routes({service({})});
+  const auto answer = send("GET /serve/llm/x");
+  EXPECT_EQ(answer.status, 503);
+  EXPECT_EQ(answer.headers.get("retry-after"), "1");
+  EXPECT_EQ(send("GET /serve/other/x").status, 404);
+}
+
+TEST_F(GatewayTest, TriesAnotherReplicaWhereNothingWasSent) {
+  std::uint16_t closed;
+  {
+    TestServer gone;
+    closed = gone.port();
+  }
+  gateway_->set_routes({service({upstream("dead", closed), upstream("a", back_.port())})});
+  for (int i = 0; i < 4; ++i)
+    EXPECT_EQ(send("POST /serve/llm/x", "Content-Length: 2\r\n\r\nok").body, "POST /x ok");
+}
+
+TEST_F(GatewayTest, ASilentReplicaIsGivenUp) {
+  EXPECT_EQ(send("GET /serve/llm/wait").status, 504);
+  back_.handler().release();
+}
+
+TEST_F(GatewayTest, TheUpstreamIsToldThatTheClientHasLeft) {
+  {
+    Peer peer(front_.port());
+    peer.send("GET /serve/llm/follow HTTP/1.1\r\nHost: h\r\nAuthorization: 2\r\n\r\n");
+    for (int i = 0; i < 500 && gateway_->counters().at(0).bytes_out == 0; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  for (int i = 0; i < 500 && back_.handler().followers_ended == 0; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  EXPECT_EQ(back_.handler().followers_ended, 1);
+  EXPECT_EQ(gateway_->counters().at(0).in_flight, 0u);
+}
+
+TEST(OpenAi, FindsTheModel) {
+  const std::pair<const char*, const char*> kCases[] = {
+      {R"({"model":"a"})", "a"},
+      {R"( { "messages" : [{"model":"x","content":"\"model\":\"y\""}], "model" : "b\u0041" })", "bA"},
+      {R"({"prompt":"\\","model":"c"})", "c"},
+      {R"({"model":7})", ""},
+      {R"({"inner":{"model":"x"}})", ""},
+      {R"(["model","x"])", ""},
+      {R"({"model":"unended)", ""},
+      {"", ""},
+  };
+  for (const auto& [json, model] : kCases) EXPECT_EQ(find_model(json).value_or(""), model) << json;
+}
+
+}  // namespace
+}  // namespace lathe::gateway
