@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "base/json.h"
+#include "base/text_form.h"
 #include "models/gguf.h"
 #include "models/safetensors.h"
 
@@ -49,8 +50,9 @@ Result<std::vector<File>> list_files(const Directory& folder) {
 
 /// In a list in the order of names.
 const File* find(const std::vector<File>& files, std::string_view name) {
-  const auto at = std::lower_bound(files.begin(), files.end(), name,
-                                   [](const File& file, std::string_view wanted) { return file.name < wanted; });
+  const auto at =
+      std::lower_bound(files.begin(), files.end(), name,
+                       [](const File& file, std::string_view wanted) { return file.name < wanted; });
   return at != files.end() && at->name == name ? &*at : nullptr;
 }
 
@@ -137,10 +139,20 @@ std::optional<double> number(const bj::object& config, std::initializer_list<std
   return value->to_number<double>();
 }
 
+/// The first bytes of a text, whole code points only; "" for what is no UTF-8.
+std::string shorten(std::string_view text, std::size_t limit = 255) {
+  while (!text.empty()) {
+    if (text.size() <= limit && count_code_points(text)) return std::string(text);
+    if (text.size() + 4 <= limit) return {};
+    text = text.substr(0, std::min(text.size() - 1, limit));
+  }
+  return {};
+}
+
 std::string text(const bj::object& config, std::initializer_list<std::string_view> names) {
   const bj::value* value = look(config, names);
   if (!value || !value->is_string()) return {};
-  return std::string(std::string_view(value->get_string()).substr(0, 255));
+  return shorten(value->get_string());
 }
 
 /// torch's names as safetensors spells them.
@@ -161,8 +173,7 @@ std::string short_type(std::string_view torch_type) {
 void take_config(const bj::object& config, ModelDetails& out) {
   if (const bj::value* list = config.if_contains("architectures"); list && list->is_array()) {
     const auto& names = list->get_array();
-    if (!names.empty() && names[0].is_string())
-      out.architecture = std::string(std::string_view(names[0].get_string()).substr(0, 255));
+    if (!names.empty() && names[0].is_string()) out.architecture = shorten(names[0].get_string());
   }
   out.modelType = text(config, {"model_type"});
   out.dtype = short_type(text(config, {"torch_dtype", "dtype"}));
@@ -198,11 +209,11 @@ AdapterDetails take_adapter(const bj::object& config) {
   out.alpha = number(config, {"lora_alpha"});
   out.dropout = number(config, {"lora_dropout"});
   if (const bj::value* modules = config.if_contains("target_modules")) {
-    if (modules->is_string()) out.targetModules.emplace_back(modules->get_string());
+    if (modules->is_string()) out.targetModules.push_back(shorten(modules->get_string()));
     if (modules->is_array())
       for (const bj::value& module : modules->get_array())
         if (module.is_string() && out.targetModules.size() < 1000)
-          out.targetModules.emplace_back(module.get_string());
+          out.targetModules.push_back(shorten(module.get_string()));
   }
   return out;
 }
@@ -305,7 +316,7 @@ Result<void> take_gguf(const Directory& folder, const std::string& name, ModelDe
   TRY(refuse_pointer(file, name));
   auto header = read_gguf(file.size, file.reader());
   if (!header) return at_file(name, header.error());
-  if (out.modelType.empty()) out.modelType = header->architecture;
+  if (out.modelType.empty()) out.modelType = shorten(header->architecture);
   if (header->numbers > 0) out.parameterCount = header->numbers;
   out.tensorCount = header->tensors;
   out.weightFiles = 1;

@@ -2,17 +2,22 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "accounts/accounts.h"
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/result.h"
 #include "db/database.h"
+#include "files/files.h"
 #include "http/api.h"
+#include "images/images.h"
+#include "quotas/quotas.h"
 
 namespace lathe::models {
 
@@ -82,10 +87,19 @@ class TrainingOutputs {
                                            std::string_view field) = 0;
 };
 
-/// Models and their versions. Safe from any thread.
-class Models {
+struct Options {
+  std::string folder;         ///< DATA/models; made where absent
+  std::size_t importers = 2;  ///< imports at the same time
+};
+
+/// Models and their versions. Safe from any thread. References given to `open` must outlive it. Imports under
+/// way end with it, and begin again at the next start.
+class Models : public quotas::StorageSource {
  public:
-  virtual ~Models() = default;
+  static Result<std::unique_ptr<Models>> open(db::Database& db, accounts::Accounts& accounts,
+                                              files::Files& files, images::Images& images,
+                                              accounts::Audit& audit, IdSource& ids, const Clock& clock,
+                                              Options options);
 
   /// A version that `caller` may read: their own, or anybody's for an administrator. not_found, naming
   /// `field`, for any other. It may still be importing: see ModelVersion::state.
@@ -112,7 +126,7 @@ class Models {
   virtual void on_change(Observer observer) = 0;
 
   /// Begins the background work: imports that were under way begin again.
-  virtual void start() = 0;
+  virtual Result<void> start() = 0;
   /// Sections 3.1–3.5, /api/v1/models and /api/v1/model-versions.
   virtual void add_routes(http::Api& api) = 0;
 };

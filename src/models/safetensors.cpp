@@ -183,7 +183,7 @@ class HeaderEvents : public Events<HeaderEvents> {
     const auto numbers = static_cast<std::int64_t>(tensor_.numbers);
     ++totals.count;
     totals.numbers += numbers;
-    totals.by_type[totals.by_type.size() < 64 ? tensor_.type : std::string("other")] += numbers;
+    totals.by_type[bits_of(tensor_.type) ? tensor_.type : std::string("other")] += numbers;
     if (name.ends_with(".qweight")) totals.packed += numbers;
     if (name.ends_with(".qzeros") || name.ends_with(".scales") || name.ends_with(".g_idx"))
       totals.beside_packed += numbers;
