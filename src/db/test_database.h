@@ -1,5 +1,7 @@
 #pragma once
 
+#include <unistd.h>
+
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
@@ -13,8 +15,8 @@ namespace lathe::db {
 /// A folder of a test's own, removed with all it holds.
 class TestFolder {
  public:
-  TestFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "lathe-test-XXXXXX").string();
+  explicit TestFolder(const std::filesystem::path& parent = std::filesystem::temp_directory_path()) {
+    std::string name = (parent / "lathe-test-XXXXXX").string();
     if (!::mkdtemp(name.data())) throw std::runtime_error("cannot make the folder " + name);
     path_ = name;
   }
@@ -29,6 +31,12 @@ class TestFolder {
  private:
   std::string path_;
 };
+
+/// Where waiting for the disk costs nothing, if there is such a place: a test of a feature opens dozens of
+/// databases.
+inline std::filesystem::path memory_folder() {
+  return ::access("/dev/shm", W_OK) == 0 ? "/dev/shm" : std::filesystem::temp_directory_path();
+}
 
 /// For tests: an SQLite database in a temporary folder, with every migration applied; removed with the
 /// pointer.
@@ -46,7 +54,7 @@ inline std::unique_ptr<Database> open_test_database() {
     Result<void> run_read(const Body& body) override { return database_->read(body); }
 
    private:
-    TestFolder folder_;
+    const TestFolder folder_{memory_folder()};
     std::unique_ptr<Database> database_;
   };
   return std::make_unique<TestDatabase>();
