@@ -287,8 +287,8 @@ def test_a_flood_of_logins_neither_eats_memory_nor_stops_others(own_server):
         body = {"userName": f"flood-{number}", "password": "wrong password"}
         return own_server.client().post("/api/v1/sessions", body).status
 
-    with concurrent.futures.ThreadPoolExecutor(48) as pool:
-        flood = [pool.submit(attempt, n) for n in range(96)]
+    with concurrent.futures.ThreadPoolExecutor(40) as pool:
+        flood = [pool.submit(attempt, n) for n in range(40)]
         slowest = 0
         while not all(f.done() for f in flood):
             started = time.monotonic()
