@@ -2,6 +2,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <array>
 #include <atomic>
 #include <csignal>
 #include <fstream>
@@ -125,15 +126,17 @@ TEST_F(SqliteTest, SixtyFourWritersAreEachAnswered) {
 TEST_F(SqliteTest, WritesThatWaitShareACommit) {
   constexpr int kThreads = 64;
   const int before = commits_in_log(path_);
-  std::latch waiting(kThreads);
+  std::latch held(1), waiting(kThreads);
   std::vector<std::thread> threads;
   for (int t = 0; t < kThreads; ++t)
     threads.emplace_back([&, t] {
+      held.wait();
       waiting.count_down();
       EXPECT_TRUE(add(t).ok());
     });
   EXPECT_TRUE(db_->write([&](Transaction& tx) -> Result<void> {
                    tx.execute("INSERT INTO notes (id) VALUES (1000)");
+                   held.count_down();
                    waiting.wait();
                    return {};
                  })
@@ -147,10 +150,11 @@ TEST_F(SqliteTest, WritesThatWaitShareACommit) {
 
 TEST_F(SqliteTest, AnExceptionUndoesItsOwnWorkAlone) {
   // Held up by the first write, the others share a commit.
-  std::latch waiting(4);
+  std::latch held(1), waiting(5);
   std::vector<std::thread> threads;
   const auto start = [&](Result<void> (*work)(Transaction&), std::optional<Code> expected) {
     threads.emplace_back([&, work, expected] {
+      held.wait();
       waiting.count_down();
       const auto result = db_->write(work);
       EXPECT_EQ(result.ok() ? std::nullopt : std::optional(result.error().code), expected);
@@ -176,18 +180,64 @@ TEST_F(SqliteTest, AnExceptionUndoesItsOwnWorkAlone) {
       },
       Code::already_exists);
   start(
+      [](Transaction& tx) -> Result<void> {  // would make the whole commit fail
+        tx.execute("INSERT INTO notes (id) VALUES (5)");
+        tx.execute("INSERT INTO late_replies (id, note_id) VALUES (1, 7)");
+        return {};
+      },
+      Code::failed_precondition);
+  start(
       [](Transaction& tx) -> Result<void> {
         tx.execute("INSERT INTO notes (id) VALUES (4)");
         return {};
       },
       std::nullopt);
-  EXPECT_TRUE(db_->write([&](Transaction&) -> Result<void> { return waiting.wait(), Result<void>(); }).ok());
+  EXPECT_TRUE(db_->write([&](Transaction&) -> Result<void> {
+                   held.count_down();
+                   waiting.wait();
+                   return {};
+                 })
+                  .ok());
   for (auto& thread : threads) thread.join();
   const auto left = db_->read([](Transaction& tx) -> Result<std::string> {
     const Rows rows = tx.query("SELECT group_concat(id) FROM notes");
     return rows.text(0, 0);
   });
   EXPECT_EQ(*left, "4");
+}
+
+TEST_F(SqliteTest, WhoLosesTheirWorkWithTheWholeTransactionIsTold) {
+  constexpr int kThreads = 16;
+  std::latch held(1), waiting(kThreads);
+  std::array<bool, kThreads> acknowledged{};
+  std::vector<std::thread> threads;
+  for (int t = 0; t < kThreads; ++t)
+    threads.emplace_back([&, t] {
+      held.wait();
+      waiting.count_down();
+      const auto result = db_->write([&](Transaction& tx) -> Result<void> {
+        tx.execute("INSERT INTO notes (id) VALUES ($1)", {t});
+        if (t == 7) tx.execute("ROLLBACK");  // as SQLite itself does after some errors
+        return {};
+      });
+      acknowledged[static_cast<std::size_t>(t)] = result.ok();
+    });
+  const auto first = db_->write([&](Transaction&) -> Result<void> {
+    held.count_down();
+    waiting.wait();
+    return {};
+  });
+  EXPECT_TRUE(first.ok());
+  for (auto& thread : threads) thread.join();
+  const auto present = db_->read([](Transaction& tx) -> Result<std::array<bool, kThreads>> {
+    std::array<bool, kThreads> out{};
+    const Rows rows = tx.query("SELECT id FROM notes");
+    for (std::size_t i = 0; i < rows.size(); ++i) out.at(static_cast<std::size_t>(rows.integer(i, 0))) = true;
+    return out;
+  });
+  EXPECT_EQ(*present, acknowledged);
+  EXPECT_FALSE(acknowledged[7]);
+  EXPECT_TRUE(add(100).ok());
 }
 
 TEST_F(SqliteTest, ConstraintsHaveTheirCodes) {
