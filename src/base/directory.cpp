@@ -304,6 +304,16 @@ Result<void> Directory::rename(const Path& from, const Directory& to_root, const
   return path_error(to, errno);
 }
 
+Result<void> Directory::link(const Path& from, const Directory& to_root, const Path& to) const {
+  Fd from_parent = TRY(open_parent(from));
+  Fd to_parent = TRY(to_root.open_parent(to));
+  const FoundEntry found = TRY(find_entry(from_parent.get(), from));
+  const std::string to_name(to.name());
+  if (linkat(from_parent.get(), found.name.c_str(), to_parent.get(), to_name.c_str(), 0) != 0)
+    return path_error(to, errno);
+  return {};
+}
+
 Result<void> Directory::remove_file(const Path& path) const {
   Fd parent = TRY(open_parent(path));
   const FoundEntry found = TRY(find_entry(parent.get(), path));

@@ -102,6 +102,8 @@ class Directory {
   Result<void> rename(const Path& from, const Path& to, Replace replace) const {
     return rename(from, *this, to, replace);
   }
+  /// Gives a file a second name, in this or another root of the same file system. already_exists if taken.
+  Result<void> link(const Path& from, const Directory& to_root, const Path& to) const;
   /// Removes a file or a link.
   Result<void> remove_file(const Path& path) const;
   /// Removes a file or a folder with all it holds, following nothing; nothing there is no error. The root
