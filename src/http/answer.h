@@ -9,6 +9,8 @@
 
 namespace lathe::http {
 
+inline constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
+
 /// How one answer leaves.
 struct AnswerFrame {
   enum class Body { none, text, file, stream_chunked, stream_length, stream_until_close };

@@ -17,9 +17,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::string_view kContinue = "HTTP/1.1 100 Continue\r\n\r\n";
-/// A body this small is read and dropped rather than the connection given up.
-constexpr std::uint64_t kSmallBody = 64 * 1024;
 // A refused client that is still sending would lose the answer to a reset if we closed at once.
 constexpr std::uint64_t kLingerBytes = 16 * 1024 * 1024;
 constexpr auto kLingerPause = 2s;
@@ -249,70 +246,6 @@ Task<bool> Connection::serve_request() {
   co_return co_await serve_on_worker(intake.stream);
 }
 
-Task<bool> Connection::discard_small_body() {
-  if (framing_.kind == Framing::Kind::none) co_return true;
-  if (framing_.kind != Framing::Kind::length || framing_.length > kSmallBody || expects_) co_return false;
-  body_ = BodyState(framing_, kSmallBody);
-  std::array<char, 4096> dropped;
-  while (!body_.done()) {
-    const auto got = co_await read_body(dropped);
-    if (!got) co_return false;
-  }
-  co_return true;
-}
-
-Task<Result<std::size_t>> Connection::read_body(std::span<char> into) {
-  while (!body_.done() && !into.empty()) {
-    if (std::exchange(expects_, false)) {
-      const bool told = co_await write(kContinue);
-      if (!told) co_return Error{Code::cancelled, {"客户端已断开", "the client has left"}};
-    }
-    const auto room = into.first(body_.wanted(into.size()));
-    std::size_t got = buffer_.take(room);
-    if (got == 0) {
-      arm(site_.options.limits.body_timeout);
-      got = co_await receive(room);
-      disarm();
-      if (got == 0 && timed_out_)
-        co_return Error{Code::deadline_exceeded, {"请求体未在限期内到达", "the body did not arrive in time"}};
-      if (got == 0) co_return body_.ended().error();
-    }
-    auto step = body_.decode(room.first(got));
-    if (!step) co_return std::move(step).error();
-    if (step->consumed < got) buffer_.put_back({room.data() + step->consumed, got - step->consumed});
-    if (step->produced > 0) co_return step->produced;
-  }
-  co_return std::size_t{0};
-}
-
-Task<bool> Connection::read_whole_body() {
-  std::string& body = request_.body;
-  std::size_t filled = 0;
-  while (!body_.done()) {
-    if (filled == body.size()) {
-      // Grown by what has really arrived: a large Content-Length alone must not cost memory.
-      const std::size_t aim = body_.wanted(std::max<std::size_t>(16 * 1024, filled));
-      body.resize(filled + aim);
-    }
-    const auto got = co_await read_body({body.data() + filled, body.size() - filled});
-    if (got) {
-      filled += *got;
-      continue;
-    }
-    unread_ = true;
-    const Error& error = got.error();
-    if (error.code == Code::cancelled) co_return false;
-    if (error.code == Code::deadline_exceeded)
-      response_ = plain_answer(408, error.message, request_.language);
-    else
-      response_ = failed(error);
-    co_await answer_here(true);
-    co_return false;
-  }
-  body.resize(filled);
-  co_return true;
-}
-
 Task<bool> Connection::answer_here(bool close) {
   site_.stats.refused.fetch_add(response_.status >= 400 ? 1 : 0, std::memory_order_relaxed);
   frame_ = frame_answer(response_, request_, http10_, close || !may_go_on());
@@ -400,6 +333,8 @@ void Connection::finish(int status, bool reusable) {
 Task<> Connection::linger() {
   if (broken_) co_return;
   if (tls_) {
+    // Ours is sent; the client's close_notify is worth no waiting.
+    SSL_set_shutdown(tls_->native_handle(), SSL_RECEIVED_SHUTDOWN);
     arm(kLingerPause);
     co_await tls_->async_shutdown(kAwait);
     disarm();

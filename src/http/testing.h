@@ -26,7 +26,7 @@ class TestHandler final : public Handler {
   void release();
   /// Waits until that many requests wait in /wait.
   void await_waiting(int count);
-  std::atomic<int> followers_ended{0};
+  std::atomic<int> followers_begun{0}, followers_ended{0};
 
  private:
   std::shared_ptr<const int> file_;
@@ -39,7 +39,7 @@ class TestHandler final : public Handler {
 /// Started on a free port of the loopback interface.
 class TestServer {
  public:
-  explicit TestServer(ServerOptions options = {});
+  explicit TestServer(ServerOptions options = {}, bool access_log = false);
   Server* operator->() { return server_.get(); }
   std::uint16_t port() const { return server_->port(); }
   TestHandler& handler() { return *handler_; }

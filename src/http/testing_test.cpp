@@ -97,6 +97,7 @@ Response TestHandler::handle(Request& request) {
     Response out;
     out.body = [this](BodyWriter& writer) {
       (void)writer.write("following");
+      ++followers_begun;
       while (!writer.gone()) ::poll(nullptr, 0, 5);
       ++followers_ended;
     };
@@ -115,6 +116,9 @@ Response TestHandler::handle(Request& request) {
     out.headers.add("X-Name", "a\r\nX-Evil: 1");
     return out;
   }
+  if (request.path == "/about")
+    return Response::text(
+        200, request.peer + " " + request.id + (request.language == Language::zh ? " zh" : " en"));
   if (request.path == "/wait") {
     std::unique_lock lock(mutex_);
     ++waiting_;
@@ -142,9 +146,9 @@ void TestHandler::await_waiting(int count) {
   changed_.wait_for(lock, 20s, [&] { return waiting_ >= count; });
 }
 
-TestServer::TestServer(ServerOptions options) : handler_(std::make_unique<TestHandler>()) {
+TestServer::TestServer(ServerOptions options, bool access_log) : handler_(std::make_unique<TestHandler>()) {
   options.port = 0;
-  options.access_log = false;
+  options.access_log = access_log;
   auto made = Server::listen(options, *handler_);
   if (!made) throw std::runtime_error(made.error().describe(Language::en));
   server_ = std::move(made).value();

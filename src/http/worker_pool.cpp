@@ -107,12 +107,9 @@ bool WorkerPool::submit(Job& job) {
     sleeper->wake.notify_one();
     return true;
   }
-  if (state_->queue.size() >= state_->max_queued) return false;
   const bool grew = state_->threads < state_->max_workers && state_->start_thread();
-  if (!grew && state_->threads == 0) {
-    log::error("no thread can be made for a request");
-    return false;
-  }
+  if (!grew && state_->threads == 0) log::error("no thread can be made for a request");
+  if (!grew && (state_->threads == 0 || state_->queue.size() >= state_->max_queued)) return false;
   state_->queue.push_back(&job);
   return true;
 }
