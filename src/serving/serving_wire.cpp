@@ -1,0 +1,190 @@
+#include "serving/serving_wire.h"
+
+#include <boost/json.hpp>
+
+namespace lathe::serving::wire {
+
+namespace {
+
+constexpr Rule kName{.form = Form::name};
+constexpr Rule kId{.form = Form::id};
+
+/// What the API shows of a version's specification, under the documented names.
+void spec_fields(Fields& f, VersionSpec& s) {
+  std::string port = s.port > 0 ? std::to_string(s.port) : "";
+  std::string threshold = Json(s.threshold).is_double() ? std::to_string(static_cast<std::int64_t>(s.threshold)) : "";
+  std::vector<Json> envs;
+  for (const auto& v : s.env) envs.push_back(boost::json::object{{v.name, v.value}});
+  std::vector<VolumeEntry> volumes;
+  for (const auto& v : s.volumes) volumes.push_back({v.src, v.dst});
+  std::string hyper = s.hyper_parameters.empty() ? "null" : s.hyper_parameters;
+  f.field("aiApplicationVersionId", s.model_version_id);
+  f.field("aiApplicationVersionName", s.model_name);
+  f.field("image", s.image);
+  f.field("command", s.command);
+  f.field("algorithmId", s.algorithm_id);
+  f.field("imagePorts", port);
+  f.field("reqMethod", s.request_method);
+  f.embedded("envs", envs);
+  f.embedded("volumes", volumes);
+  f.field("hyperParameterList", hyper);
+  f.field("cpu", s.cpu);
+  f.field("memory", s.memory_gb);
+  f.field("gpu", s.gpu);
+  f.field("gpuMem", s.gpu_memory_gb);
+  f.field("gpuCores", s.gpu_cores);
+  f.field("gpuShare", s.gpu_share);
+  f.field("migRes", s.mig);
+  f.field("resourceGroupId", s.group_id);
+  f.field("resourceGroupKey", s.group_key);
+  f.field("resourceGroupName", s.group_name);
+  f.field("metric", s.metric);
+  f.field("monitorThreshold", threshold);
+}
+
+}  // namespace
+
+void fields(Fields& f, VolumeEntry& v) {
+  f.field("src", v.src, {.doc = "用户目录下的路径", .required = true, .max_length = 4096, .form = Form::path});
+  f.field("dst", v.dst, {.doc = "实例内的绝对路径", .required = true, .max_length = 4096, .form = Form::path});
+}
+
+void fields(Fields& f, ModelServer& m) {
+  f.field("createUser", m.createUser, kId);
+  f.field("userName", m.userName, kName);
+  f.field("name", m.name, {.doc = "服务名称，在网关地址 /serve/{name}/ 中使用", .required = true, .max_length = 63, .form = Form::id});
+  f.field("description", m.description, {.max_length = 2000});
+  f.field("path", m.path, {.doc = "实例应答的路径前缀", .form = Form::path});
+}
+
+void fields(Fields& f, ModelServerVersion& v) {
+  f.field("aiApplicationVersionId", v.aiApplicationVersionId, {.doc = "模型版本 id", .form = Form::id});
+  f.field("command", v.command, {.doc = "执行命令", .max_length = 32768});
+  f.field("cpu", v.cpu, {.doc = "CPU 核数", .min = 0, .max = 4096});
+  f.field("createUser", v.createUser, kId);
+  f.field("customImageFlag", v.customImageFlag);
+  f.embedded("envs", v.envs, {.doc = "环境变量"});
+  f.field("gpu", v.gpu, {.doc = "GPU 数量", .min = 0, .max = 64});
+  f.field("gpuCores", v.gpuCores, {.doc = "每份算力百分比", .min = 0, .max = 100});
+  f.field("gpuMem", v.gpuMem, {.doc = "每份显存 GB", .min = 0, .max = 4096});
+  f.field("gpuShare", v.gpuShare, {.doc = "GPU 共享模式", .one_of = "none|vgpu|mig"});
+  f.embedded("hyperParameterList", v.hyperParameterList, {.doc = "超参配置"});
+  f.field("image", v.image, kName);
+  f.field("imagePorts", v.imagePorts, {.doc = "进程监听的端口", .form = Form::line});
+  f.field("memory", v.memory, {.doc = "内存 GB", .min = 0, .max = 65536});
+  f.field("metric", v.metric, {.doc = "1 每秒请求数，2 并发数，3 GPU 使用率", .min = 1, .max = 3});
+  f.field("migRes", v.migRes, kId);
+  f.field("modelServerId", v.modelServerId, {.doc = "已有服务的 id：为其增加版本", .form = Form::id});
+  f.field("monitorThreshold", v.monitorThreshold, {.form = Form::line});
+  f.field("predictMaxReplicas", v.predictMaxReplicas, {.min = 0, .max = 1000});
+  f.field("predictMinReplicas", v.predictMinReplicas, {.min = 0, .max = 1000});
+  f.field("rate", v.rate, {.doc = "流量比例，百分数", .min = 0, .max = 100});
+  f.field("rates", v.rates);
+  f.field("replica", v.replica, {.min = 0, .max = 1000});
+  f.field("reqMethod", v.reqMethod, {.doc = "请求方式", .one_of = "rest|grpc"});
+  f.field("resourceGroupId", v.resourceGroupId, kId);
+  f.field("resourceGroupKey", v.resourceGroupKey, kId);
+  f.field("resourceGroupName", v.resourceGroupName, kName);
+  f.field("userName", v.userName, kName);
+  f.field("volumePath", v.volumePath, {.max_length = 4096, .form = Form::path});
+  f.embedded("volumes", v.volumes, {.doc = "文件挂载"});
+}
+
+void fields(Fields& f, CreateRequest& r) {
+  f.field("modelServer", r.modelServer, {.required = true});
+  f.field("modelServerVersions", r.modelServerVersions, {.required = true, .max_items = 20});
+}
+
+void fields(Fields& f, Criteria& c) {
+  f.field("createUser", c.createUser, kId);
+  f.field("name", c.name);
+}
+
+void fields(Fields& f, ListRequest& r) {
+  fields(f, static_cast<http::PageQuery&>(r));
+  f.field("queryCriteria", r.queryCriteria);
+}
+
+void fields(Fields& f, IdRequest& r) { f.field("id", r.id, {.required = true, .form = Form::id}); }
+
+void fields(Fields& f, ReplicaAnswer& r) {
+  f.field("id", r.id);
+  f.field("state", r.state);
+  f.field("reason", r.reason);
+  f.field("detail", r.detail);
+  f.field("log", r.log, {.doc = "The last lines of one that failed"});
+  f.field("port", r.port);
+  f.field("createTime", r.createTime);
+  f.field("startTime", r.startTime);
+  f.field("readyTime", r.readyTime);
+  f.field("endTime", r.endTime);
+}
+
+void fields(Fields& f, VersionAnswer& v) {
+  f.field("id", v.id);
+  f.field("modelServerId", v.modelServerId);
+  f.field("modelServerName", v.modelServerName);
+  f.field("createUser", v.createUser);
+  f.field("userName", v.userName);
+  f.field("version", v.version);
+  f.field("rate", v.rate);
+  f.field("predictMinReplicas", v.predictMinReplicas);
+  f.field("predictMaxReplicas", v.predictMaxReplicas);
+  f.field("replica", v.readyReplicas, {.doc = "就绪的实例数"});
+  spec_fields(f, v.spec);
+  f.field("status", v.status);
+  f.field("statusReason", v.statusReason);
+  f.field("createTime", v.createTime);
+  f.field("replicas", v.replicas);
+}
+
+void fields(Fields& f, ServerAnswer& s) {
+  f.field("id", s.id);
+  f.field("name", s.name);
+  f.field("description", s.description);
+  f.field("createUser", s.createUser);
+  f.field("userName", s.userName);
+  f.field("path", s.path);
+  f.field("status", s.status);
+  f.field("statusReason", s.statusReason);
+  f.field("url", s.url);
+  f.field("createTime", s.createTime);
+  f.field("updateTime", s.updateTime);
+  f.field("modelServerVersions", s.modelServerVersions);
+}
+
+void fields(Fields& f, Created& c) {
+  f.field("id", c.id);
+  f.field("name", c.name);
+  f.field("modelServerVersionIds", c.modelServerVersionIds);
+}
+
+void fields(Fields& f, VersionChange& c) {
+  f.field("id", c.id, {.required = true, .form = Form::id});
+  f.field("rate", c.rate, {.doc = "Share of the traffic in percent", .min = 0, .max = 100});
+  f.field("minReplicas", c.minReplicas, {.min = 0, .max = 1000});
+  f.field("maxReplicas", c.maxReplicas, {.min = 1, .max = 1000});
+}
+
+void fields(Fields& f, ChangeRequest& r) {
+  f.field("id", r.id, {.required = true, .form = Form::id});
+  f.field("description", r.description, {.max_length = 2000});
+  f.field("versions", r.versions, {.doc = "Versions to change", .max_items = 20});
+}
+
+void fields(Fields& f, Replicas& r) { f.field("items", r.items); }
+
+void fields(Fields& f, ReplicaMetrics& m) {
+  f.field("versionId", m.versionId);
+  f.field("replicaId", m.replicaId);
+  f.field("requests", m.requests);
+  f.field("failures", m.failures, {.doc = "No answer, or a status of 500 and above"});
+  f.field("inFlight", m.inFlight);
+  f.field("bytesIn", m.bytesIn);
+  f.field("bytesOut", m.bytesOut);
+  f.field("meanFirstByteSeconds", m.meanFirstByteSeconds);
+}
+
+void fields(Fields& f, MetricsAnswer& m) { f.field("items", m.items); }
+
+}  // namespace lathe::serving::wire
