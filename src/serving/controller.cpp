@@ -60,21 +60,31 @@ std::string tail_of(const std::string& path) {
   file.seekg(static_cast<std::streamoff>(size - length));
   file.read(out.data(), static_cast<std::streamsize>(length));
   for (char& c : out)
-    if (static_cast<unsigned char>(c) >= 0x80 || (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t')) c = '?';
+    if (static_cast<unsigned char>(c) >= 0x80 ||
+        (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t'))
+      c = '?';
   return out;
 }
 
 std::string reason_of(const engines::RankEnd& end) {
   using engines::EndCause;
   switch (end.cause) {
-    case EndCause::exited: return "ExitCode " + std::to_string(end.exit_code.value_or(0));
-    case EndCause::signaled: return "Signal " + std::to_string(end.signal.value_or(0));
-    case EndCause::out_of_memory: return "OutOfMemory";
-    case EndCause::time_limit: return "TimeLimit";
-    case EndCause::stopped: return "Stopped";
-    case EndCause::sibling_failed: return "Stopped";
-    case EndCause::launch_failed: return "EngineError";
-    case EndCause::lost: return "NodeFailure";
+    case EndCause::exited:
+      return "ExitCode " + std::to_string(end.exit_code.value_or(0));
+    case EndCause::signaled:
+      return "Signal " + std::to_string(end.signal.value_or(0));
+    case EndCause::out_of_memory:
+      return "OutOfMemory";
+    case EndCause::time_limit:
+      return "TimeLimit";
+    case EndCause::stopped:
+      return "Stopped";
+    case EndCause::sibling_failed:
+      return "Stopped";
+    case EndCause::launch_failed:
+      return "EngineError";
+    case EndCause::lost:
+      return "NodeFailure";
   }
   return "EngineError";
 }
@@ -83,7 +93,9 @@ void warn_of(const std::string& id, const Result<void>& outcome) {
   if (!outcome.ok()) log::warning("replica {}: {}", id, outcome.error().describe(Language::en));
 }
 
-bool failed(const store::ReplicaRow& row) { return row.state == "ended" && row.reason != "Stopped"; }
+bool failed(const store::ReplicaRow& row) {
+  return row.state == "ended" && row.reason != "Stopped";
+}
 
 ReplicaView view_of(const store::ReplicaRow& row) {
   return {.id = row.id,
@@ -139,7 +151,8 @@ Controller::World Controller::load() {
   const auto read = parts_.db.read([&](db::Transaction& tx) -> Result<void> {
     world.deployments = store::deployments(tx);
     world.versions = store::versions(tx);
-    for (const auto& version : world.versions) world.replicas[version.id] = store::replicas_of(tx, version.id);
+    for (const auto& version : world.versions)
+      world.replicas[version.id] = store::replicas_of(tx, version.id);
     return {};
   });
   if (!read.ok()) log::error("serving: cannot read: {}", read.error().describe(Language::en));
@@ -198,7 +211,8 @@ bool Controller::follow(const store::VersionRow& version, store::ReplicaRow& rep
   return !ready;
 }
 
-void Controller::note_end(store::ReplicaRow& replica, const engines::RankEnd& end, const std::string& log_path) {
+void Controller::note_end(store::ReplicaRow& replica, const engines::RankEnd& end,
+                          const std::string& log_path) {
   const bool asked = replica.state == "stopping";
   replica.state = "ended";
   replica.reason = asked ? "Stopped" : reason_of(end);
@@ -240,7 +254,8 @@ bool Controller::hold_at(const store::DeploymentRow& deployment, const store::Ve
   if (decision.not_before) {
     say_waiting(version, "BackOff",
                 {fmt::format("实例连续失败 {} 次，稍后重试", decision.failures),
-                 fmt::format("replicas failed {} times in a row; the next starts a little later", decision.failures)});
+                 fmt::format("replicas failed {} times in a row; the next starts a little later",
+                             decision.failures)});
     return true;
   }
   bool complete = true;
@@ -262,8 +277,8 @@ void Controller::stop(const std::string& replica_id) {
   warn_of(replica_id, parts_.engine.stop(run_id_of(replica_id)));
 }
 
-/// One replica more: written down first, then the engine is told. False if it has to wait; the version then says
-/// why.
+/// One replica more: written down first, then the engine is told. False if it has to wait; the version then
+/// says why.
 bool Controller::launch(const store::DeploymentRow& deployment, const store::VersionRow& version) {
   const VersionSpec& spec = version.spec;
   const quotas::Compute need = compute_of(spec);
@@ -274,19 +289,21 @@ bool Controller::launch(const store::DeploymentRow& deployment, const store::Ver
     const auto current = store::deployment(tx, deployment.id);
     if (!current || !current->started) return Error{Code::failed_precondition, {"已停止", "stopped"}};
     const auto quota = parts_.quotas.quota_of(tx, deployment.user_id);
-    const auto verdict = quotas::check(quota, parts_.quotas.usage_of(tx, deployment.user_id), need, parts_.clock.now());
+    const auto verdict =
+        quotas::check(quota, parts_.quotas.usage_of(tx, deployment.user_id), need, parts_.clock.now());
     if (verdict.admission != quotas::Admission::fits) {
       reason = verdict.admission == quotas::Admission::quota_expired ? "QuotaExpired" : "WaitingForQuota";
       return Error{Code::resource_exhausted, verdict.detail};
     }
     const auto machine = parts_.quotas.machine();
-    const auto room = quotas::check({.cpu = machine.cpu, .memory_gb = machine.memory_gb}, parts_.quotas.total_usage(tx),
-                                    need, parts_.clock.now());
+    const auto room = quotas::check({.cpu = machine.cpu, .memory_gb = machine.memory_gb},
+                                    parts_.quotas.total_usage(tx), need, parts_.clock.now());
     auto grants = parts_.gpus(tx).place({gpu_need(spec)});
     if (room.admission != quotas::Admission::fits || !grants) {
       reason = "WaitingForCapacity";
-      return Error{Code::resource_exhausted,
-                   room.admission != quotas::Admission::fits ? room.detail : Text{"没有空闲的 GPU", "no GPU is free"}};
+      return Error{Code::resource_exhausted, room.admission != quotas::Admission::fits
+                                                 ? room.detail
+                                                 : Text{"没有空闲的 GPU", "no GPU is free"}};
     }
     row.id = parts_.ids.next();
     row.port = TRY(pick_port(tx, spec));
@@ -348,7 +365,8 @@ Result<int> Controller::pick_port(db::Transaction& tx, const VersionSpec& spec) 
   if (spec.port != 0) {
     const int port = static_cast<int>(spec.port);
     if (!taken.contains(port) && port_is_free(options_.host, port)) return port;
-    return Error{Code::unavailable, {fmt::format("端口 {} 已被占用", port), fmt::format("port {} is in use", port)}};
+    return Error{Code::unavailable,
+                 {fmt::format("端口 {} 已被占用", port), fmt::format("port {} is in use", port)}};
   }
   const int count = options_.last_port - options_.first_port + 1;
   for (int i = 0; i < count; ++i) {
@@ -363,7 +381,8 @@ bool Controller::answers(const VersionSpec& spec, int port) const {
   if (spec.ready_path.empty()) return true;
   http::Client client({.host = options_.host, .port = static_cast<std::uint16_t>(port)},
                       {.connect_timeout = kProbeTimeout, .timeout = kProbeTimeout});
-  const auto answer = client.send({.method = http::Method::get, .target = spec.ready_path, .headers = {}, .body = {}});
+  const auto answer =
+      client.send({.method = http::Method::get, .target = spec.ready_path, .headers = {}, .body = {}});
   return answer.ok() && answer->status >= 200 && answer->status < 300;
 }
 
@@ -387,12 +406,13 @@ void Controller::publish() {
   const World world = load();
   std::vector<gateway::ServiceRoute> routes;
   for (const auto& deployment : world.deployments) {
-    gateway::ServiceRoute route{.id = deployment.id,
-                                .name = deployment.name,
-                                .owner = deployment.user_id,
-                                .versions = {},
-                                .unavailable = deployment.started ? Text{"服务没有就绪的实例", "no replica of the service is ready"}
-                                                                  : Text{"服务已停止", "the service is stopped"}};
+    gateway::ServiceRoute route{
+        .id = deployment.id,
+        .name = deployment.name,
+        .owner = deployment.user_id,
+        .versions = {},
+        .unavailable = deployment.started ? Text{"服务没有就绪的实例", "no replica of the service is ready"}
+                                          : Text{"服务已停止", "the service is stopped"}};
     for (const auto& version : world.versions) {
       if (version.deployment_id != deployment.id) continue;
       gateway::VersionRoute& to = route.versions.emplace_back();

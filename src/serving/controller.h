@@ -14,8 +14,9 @@
 
 namespace lathe::serving {
 
-/// Keeps every started service at its replicas: launches, watches, replaces, stops, and tells the gateway who is
-/// ready. One thread; everything it knows is in the database and in the engine, so it goes on after a restart.
+/// Keeps every started service at its replicas: launches, watches, replaces, stops, and tells the gateway who
+/// is ready. One thread; everything it knows is in the database and in the engine, so it goes on after a
+/// restart.
 class Controller {
  public:
   Controller(const Parts& parts, const Options& options) : parts_(parts), options_(options) {}

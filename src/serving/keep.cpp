@@ -27,7 +27,8 @@ KeepDecision keep(int wanted, const std::vector<ReplicaView>& replicas, Time now
   std::vector<const ReplicaView*> live;
   std::optional<Time> last_end;
   for (const auto& r : replicas) {
-    if (r.state == ReplicaState::starting || r.state == ReplicaState::ready || r.state == ReplicaState::unready)
+    if (r.state == ReplicaState::starting || r.state == ReplicaState::ready ||
+        r.state == ReplicaState::unready)
       live.push_back(&r);
     if (was_healthy(r, now)) out.failures = 0;
     if (r.state != ReplicaState::ended || !r.failed) continue;

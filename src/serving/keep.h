@@ -24,8 +24,8 @@ struct KeepDecision {
   int failures = 0;                ///< in a row, which is why
 };
 
-/// `replicas` in the order they were made. A replica that failed is replaced at once the first time, then after
-/// 1 s, 2 s, 4 s … up to 60 s, as long as none has been ready for a minute in between.
+/// `replicas` in the order they were made. A replica that failed is replaced at once the first time, then
+/// after 1 s, 2 s, 4 s … up to 60 s, as long as none has been ready for a minute in between.
 KeepDecision keep(int wanted, const std::vector<ReplicaView>& replicas, Time now);
 
 }  // namespace lathe::serving

@@ -6,10 +6,17 @@ namespace lathe::serving {
 namespace {
 
 using std::chrono::seconds;
-Time at(int s) { return Time{seconds{s}}; }
+Time at(int s) {
+  return Time{seconds{s}};
+}
 
 ReplicaView live(std::string id, ReplicaState state, int created) {
-  return {.id = std::move(id), .state = state, .failed = false, .created_at = at(created), .ready_at = {}, .ended_at = {}};
+  return {.id = std::move(id),
+          .state = state,
+          .failed = false,
+          .created_at = at(created),
+          .ready_at = {},
+          .ended_at = {}};
 }
 ReplicaView failed(int created, int ended, std::optional<int> ready = {}) {
   return {.id = "f",
@@ -30,8 +37,10 @@ TEST(Keep, OneThatIsBeingStoppedNoLongerCounts) {
 }
 
 TEST(Keep, StopsFirstWhatServesNothingThenTheYoungest) {
-  const auto d = keep(1, {live("old", ReplicaState::ready, 1), live("new", ReplicaState::ready, 2),
-                          live("starting", ReplicaState::starting, 0)}, at(9));
+  const auto d = keep(1,
+                      {live("old", ReplicaState::ready, 1), live("new", ReplicaState::ready, 2),
+                       live("starting", ReplicaState::starting, 0)},
+                      at(9));
   EXPECT_EQ(d.stop, (std::vector<std::string>{"starting", "new"}));
 }
 

@@ -47,26 +47,26 @@ struct Volume {
 /// What a version runs. Written once; changing a service means adding a version.
 struct VersionSpec {
   std::string model_version_id, model_name;
-  std::string image;             ///< "host" or an image of the owner's
-  std::string command;           ///< shell line; "" where a preset algorithm serves the model
-  std::string algorithm_id;      ///< set exactly where the command is not
-  std::int64_t port = 0;         ///< the one it must listen on; 0: any, told by ${port} and $PORT
-  std::string ready_path;        ///< answers 200 once it can serve; "": accepting connections is enough
+  std::string image;         ///< "host" or an image of the owner's
+  std::string command;       ///< shell line; "" where a preset algorithm serves the model
+  std::string algorithm_id;  ///< set exactly where the command is not
+  std::int64_t port = 0;     ///< the one it must listen on; 0: any, told by ${port} and $PORT
+  std::string ready_path;    ///< answers 200 once it can serve; "": accepting connections is enough
   std::string request_method = "rest";
   std::vector<EnvVar> env;
   std::vector<Volume> volumes;
   std::string hyper_parameters;  ///< JSON text as given; "" for none
   std::int64_t cpu = 1, memory_gb = 1;
   std::int64_t gpu = 0, gpu_memory_gb = 0, gpu_cores = 0;
-  std::string gpu_share, mig;    ///< as in jobs: none, vgpu, mig
+  std::string gpu_share, mig;  ///< as in jobs: none, vgpu, mig
   std::string group_id, group_key, group_name;
-  std::int64_t metric = 1;       ///< 1 requests a second, 2 concurrency, 3 GPU utilisation: of one replica
+  std::int64_t metric = 1;  ///< 1 requests a second, 2 concurrency, 3 GPU utilisation: of one replica
   double threshold = 100;
 };
 void fields(Fields& f, VersionSpec& spec);
 
 struct Options {
-  std::string folder;          ///< DATA/serving: the replicas' logs
+  std::string folder;  ///< DATA/serving: the replicas' logs
   std::string host = "127.0.0.1";
   std::uint16_t first_port = 20'000, last_port = 29'999;  ///< for replicas that take any port
 };

@@ -26,7 +26,12 @@ Route documented(std::string_view section, std::string path, std::string_view id
 }
 
 Route own(Method method, std::string path, std::string_view id, std::string_view summary) {
-  return {.method = method, .path = "/api/v1/deployments" + path, .access = Access::user, .id = id, .tag = kTag, .summary = summary};
+  return {.method = method,
+          .path = "/api/v1/deployments" + path,
+          .access = Access::user,
+          .id = id,
+          .tag = kTag,
+          .summary = summary};
 }
 
 struct LogQuery {
@@ -41,19 +46,23 @@ void fields(Fields& f, LogQuery& q) {
 
 void Service::add_routes(http::Api& api) {
   api.add<wire::CreateRequest, wire::Created>(
-      documented("8.1", "/model/modelServer/createModelInferenceServer", "createModelInferenceServer", "Create and start a service"),
+      documented("8.1", "/model/modelServer/createModelInferenceServer", "createModelInferenceServer",
+                 "Create and start a service"),
       [this](Call& call, const wire::CreateRequest& request) { return create(call, request, true); });
   api.add<wire::CreateRequest, wire::Created>(
-      documented("8.2", "/model/modelServer/createModelServer", "createModelServer", "Save a service without starting it"),
+      documented("8.2", "/model/modelServer/createModelServer", "createModelServer",
+                 "Save a service without starting it"),
       [this](Call& call, const wire::CreateRequest& request) { return create(call, request, false); });
   api.add<wire::ListRequest, http::Page<wire::ServerAnswer>>(
-      documented("8.3", "/model/modelServer/findModelServerPageList", "findModelServerPageList", "List services"),
+      documented("8.3", "/model/modelServer/findModelServerPageList", "findModelServerPageList",
+                 "List services"),
       [this](Call& call, const wire::ListRequest& request) { return list(call, request); });
   api.add<wire::IdRequest, wire::ServerAnswer>(
       documented("8.4", "/model/modelServer/findModelServerById", "findModelServerById", "Show a service"),
       [this](Call& call, const wire::IdRequest& request) { return show(call, request.id); });
   api.add<wire::IdRequest, wire::VersionAnswer>(
-      documented("8.5", "/model/modelServerVersion/findModelServerVersionById", "findModelServerVersionById", "Show a version of a service"),
+      documented("8.5", "/model/modelServerVersion/findModelServerVersionById", "findModelServerVersionById",
+                 "Show a version of a service"),
       [this](Call& call, const wire::IdRequest& request) { return show_version(call, request.id); });
 
   api.add<wire::IdRequest, wire::ServerAnswer>(
@@ -68,8 +77,9 @@ void Service::add_routes(http::Api& api) {
   api.add<wire::ChangeRequest, wire::ServerAnswer>(
       own(Method::patch, "/{id}", "changeDeployment", "Change a service's traffic shares and replica bounds"),
       [this](Call& call, const wire::ChangeRequest& request) { return change(call, request); });
-  api.add<wire::IdRequest, Nothing>(own(Method::del, "/{id}", "deleteDeployment", "Stop and delete a service"),
-                                    [this](Call& call, const wire::IdRequest& request) { return remove(call, request.id); });
+  api.add<wire::IdRequest, Nothing>(
+      own(Method::del, "/{id}", "deleteDeployment", "Stop and delete a service"),
+      [this](Call& call, const wire::IdRequest& request) { return remove(call, request.id); });
   api.add<wire::IdRequest, wire::Replicas>(
       own(Method::get, "/{id}/replicas", "listReplicas", "List a service's replicas"),
       [this](Call& call, const wire::IdRequest& request) -> Result<wire::Replicas> {
@@ -80,22 +90,24 @@ void Service::add_routes(http::Api& api) {
         return out;
       });
   api.add<wire::IdRequest, wire::MetricsAnswer>(
-      own(Method::get, "/{id}/metrics", "getDeploymentMetrics", "What the gateway has counted at each replica"),
+      own(Method::get, "/{id}/metrics", "getDeploymentMetrics",
+          "What the gateway has counted at each replica"),
       [this](Call& call, const wire::IdRequest& request) { return metrics(call, request.id); });
-  api.add_raw(own(Method::get, "/{id}/logs", "getReplicaLog", "The log of a replica"),
-              {.answer_type = "text/plain", .parameters = json::schema<LogQuery>()},
-              [this](Call& call) -> Result<http::Response> {
-                const std::string replica(call.request.query_value("replica").value_or(""));
-                const auto path = TRY(log_path(call, std::string(call.request.capture("id")), replica));
-                const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-                http::Response response = http::Response::text(200, "");
-                struct stat info {};
-                if (fd < 0) return response;
-                auto owned = http::own_fd(fd);
-                if (fstat(fd, &info) == 0)
-                  response.body = http::FileBody{std::move(owned), 0, static_cast<std::uint64_t>(info.st_size)};
-                return response;
-              });
+  api.add_raw(
+      own(Method::get, "/{id}/logs", "getReplicaLog", "The log of a replica"),
+      {.answer_type = "text/plain", .parameters = json::schema<LogQuery>()},
+      [this](Call& call) -> Result<http::Response> {
+        const std::string replica(call.request.query_value("replica").value_or(""));
+        const auto path = TRY(log_path(call, std::string(call.request.capture("id")), replica));
+        const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+        http::Response response = http::Response::text(200, "");
+        struct stat info {};
+        if (fd < 0) return response;
+        auto owned = http::own_fd(fd);
+        if (fstat(fd, &info) == 0)
+          response.body = http::FileBody{std::move(owned), 0, static_cast<std::uint64_t>(info.st_size)};
+        return response;
+      });
 }
 
 }  // namespace lathe::serving

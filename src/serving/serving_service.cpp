@@ -10,7 +10,9 @@ namespace lathe::serving {
 
 namespace {
 
-Error no_service(std::string_view id) { return not_found({"推理服务", "service"}, id); }
+Error no_service(std::string_view id) {
+  return not_found({"推理服务", "service"}, id);
+}
 
 wire::ReplicaAnswer answer_of(const store::ReplicaRow& row, Language language) {
   return {.id = row.id,
@@ -38,8 +40,9 @@ Service::Service(const Parts& parts, Options options) : parts_(parts), options_(
   parts_.models.guard_deletion([](db::Transaction& tx, std::string_view version_id) -> Result<void> {
     const auto users = store::deployments_using_model(tx, version_id);
     if (users.empty()) return {};
-    return Error{Code::failed_precondition,
-                 {"模型版本正被推理服务使用：" + users[0], "the model version is used by the service " + users[0]}};
+    return Error{
+        Code::failed_precondition,
+        {"模型版本正被推理服务使用：" + users[0], "the model version is used by the service " + users[0]}};
   });
   parts_.accounts.guard_deletion([](db::Transaction& tx, std::string_view user_id) -> Result<void> {
     if (store::count_deployments(tx, user_id, "") == 0) return {};
@@ -48,19 +51,26 @@ Service::Service(const Parts& parts, Options options) : parts_(parts), options_(
   parts_.quotas.guard_deletion([](db::Transaction& tx, std::string_view group_id) -> Result<void> {
     for (const auto& version : store::versions(tx))
       if (version.spec.group_id == group_id)
-        return Error{Code::failed_precondition, {"资源组正被推理服务使用", "a service uses the resource group"}};
+        return Error{Code::failed_precondition,
+                     {"资源组正被推理服务使用", "a service uses the resource group"}};
     return {};
   });
 }
 
-void Service::start() { controller_.start(); }
+void Service::start() {
+  controller_.start();
+}
 
 void Service::run_changed(const std::string& run_id) {
   if (!replica_of_run(run_id).empty()) controller_.wake();
 }
 
-quotas::Compute Service::usage_of(db::Transaction& tx, std::string_view user_id) { return store::held(tx, user_id); }
-quotas::Compute Service::total_usage(db::Transaction& tx) { return store::held(tx, ""); }
+quotas::Compute Service::usage_of(db::Transaction& tx, std::string_view user_id) {
+  return store::held(tx, user_id);
+}
+quotas::Compute Service::total_usage(db::Transaction& tx) {
+  return store::held(tx, "");
+}
 
 std::vector<engines::GpuGrant> Service::held_gpus(db::Transaction& tx) {
   std::vector<engines::GpuGrant> out;
@@ -94,15 +104,17 @@ Result<void> Service::check_shares(const std::vector<store::VersionRow>& version
 
 Result<wire::Created> Service::create(http::Call& call, const wire::CreateRequest& request, bool run) {
   const auto& asked = request.modelServer;
-  const auto owner = TRY(parts_.accounts.acting_for(call.caller, accounts::Named{.user_id = asked.createUser,
-                                                                                 .user_name = asked.userName,
-                                                                                 .user_id_field = "modelServer.createUser",
-                                                                                 .user_name_field = "modelServer.userName"}));
+  const auto owner = TRY(
+      parts_.accounts.acting_for(call.caller, accounts::Named{.user_id = asked.createUser,
+                                                              .user_name = asked.userName,
+                                                              .user_id_field = "modelServer.createUser",
+                                                              .user_name_field = "modelServer.userName"}));
   if (request.modelServerVersions.empty())
     return invalid_field("modelServerVersions", {"至少要有一个版本", "needs at least one version"});
   std::vector<store::VersionRow> versions;
   for (std::size_t i = 0; i < request.modelServerVersions.size(); ++i)
-    versions.push_back(TRY(builder_.build(request.modelServerVersions[i], owner, call.caller, fmt::format("modelServerVersions[{}]", i))));
+    versions.push_back(TRY(builder_.build(request.modelServerVersions[i], owner, call.caller,
+                                          fmt::format("modelServerVersions[{}]", i))));
 
   const Time now = parts_.clock.now();
   const std::string extends = request.modelServerVersions[0].modelServerId;
@@ -124,7 +136,8 @@ Result<wire::Created> Service::create(http::Call& call, const wire::CreateReques
       return no_service(extends);
     } else {
       if (store::deployment_named(tx, asked.name))
-        return Error{Code::already_exists, {"服务名称已被使用", "the name is taken"},
+        return Error{Code::already_exists,
+                     {"服务名称已被使用", "the name is taken"},
                      {{"modelServer.name", {"已被使用：" + asked.name, "is taken: " + asked.name}}}};
       store::insert(tx, store::DeploymentRow{.id = new_id,
                                              .name = asked.name,
@@ -153,7 +166,8 @@ Result<wire::Created> Service::create(http::Call& call, const wire::CreateReques
   return created;
 }
 
-Result<store::DeploymentRow> Service::find(db::Transaction& tx, const http::Call& call, const std::string& id) {
+Result<store::DeploymentRow> Service::find(db::Transaction& tx, const http::Call& call,
+                                           const std::string& id) {
   auto row = store::deployment(tx, id);
   if (!row || (row->user_id != call.caller.user_id && !call.caller.admin)) return no_service(id);
   return std::move(*row);
@@ -220,12 +234,15 @@ wire::ServerAnswer Service::answer(db::Transaction& tx, const store::DeploymentR
   return out;
 }
 
-Result<http::Page<wire::ServerAnswer>> Service::list(const http::Call& call, const wire::ListRequest& request) {
-  const auto user = TRY(parts_.accounts.listing_for(call.caller, request.queryCriteria.createUser, "queryCriteria.createUser"));
+Result<http::Page<wire::ServerAnswer>> Service::list(const http::Call& call,
+                                                     const wire::ListRequest& request) {
+  const auto user = TRY(
+      parts_.accounts.listing_for(call.caller, request.queryCriteria.createUser, "queryCriteria.createUser"));
   return parts_.db.read([&](db::Transaction& tx) -> Result<http::Page<wire::ServerAnswer>> {
     const std::string owner = user.value_or("");
     std::vector<wire::ServerAnswer> rows;
-    for (const auto& row : store::deployment_page(tx, owner, request.queryCriteria.name, request.offset(), request.size()))
+    for (const auto& row :
+         store::deployment_page(tx, owner, request.queryCriteria.name, request.offset(), request.size()))
       rows.push_back(answer(tx, row, call.request.language));
     return request.page(store::count_deployments(tx, owner, request.queryCriteria.name), std::move(rows));
   });
@@ -268,15 +285,20 @@ Result<wire::ServerAnswer> Service::change(const http::Call& call, const wire::C
     for (std::size_t i = 0; i < request.versions.size(); ++i) {
       const auto& wanted = request.versions[i];
       const std::string field = fmt::format("versions[{}]", i);
-      const auto it = std::find_if(versions.begin(), versions.end(), [&](const auto& v) { return v.id == wanted.id; });
-      if (it == versions.end()) return invalid_field(field + ".id", {"不是此服务的版本", "is not a version of this service"});
+      const auto it =
+          std::find_if(versions.begin(), versions.end(), [&](const auto& v) { return v.id == wanted.id; });
+      if (it == versions.end())
+        return invalid_field(field + ".id", {"不是此服务的版本", "is not a version of this service"});
       it->rate = wanted.rate.value_or(it->rate);
       it->min_replicas = wanted.minReplicas.value_or(it->min_replicas);
       it->max_replicas = wanted.maxReplicas.value_or(std::max(it->max_replicas, it->min_replicas));
       if (it->max_replicas < it->min_replicas)
-        return invalid_field(field + ".maxReplicas", {"不能小于 minReplicas", "must not be less than minReplicas"});
+        return invalid_field(field + ".maxReplicas",
+                             {"不能小于 minReplicas", "must not be less than minReplicas"});
       if (it->spec.port != 0 && it->max_replicas > 1)
-        return invalid_field(field + ".maxReplicas", {"端口固定的版本只能有一个实例", "a version with a fixed port can have one replica only"});
+        return invalid_field(
+            field + ".maxReplicas",
+            {"端口固定的版本只能有一个实例", "a version with a fixed port can have one replica only"});
       store::update(tx, *it);
     }
     TRY(check_shares(versions, "versions[0].rate"));
@@ -300,7 +322,8 @@ Result<Nothing> Service::remove(const http::Call& call, const std::string& id) {
     const auto row = TRY(find(tx, call, id));
     for (const auto& version : store::versions_of(tx, id))
       for (const auto& replica : store::replicas_of(tx, version.id)) {
-        if (replica.live()) return Error{Code::failed_precondition, {"服务又被启动了", "the service has been started again"}};
+        if (replica.live())
+          return Error{Code::failed_precondition, {"服务又被启动了", "the service has been started again"}};
         std::error_code ignored;
         std::filesystem::remove_all(options_.folder + "/" + replica.id, ignored);
       }
@@ -323,7 +346,9 @@ Result<void> Service::await_end(const std::string& deployment_id) {
     controller_.wake();
     std::this_thread::sleep_for(std::chrono::milliseconds(50));
   }
-  return Error{Code::unavailable, {"实例仍在停止，请稍后再删除", "the replicas are still stopping: delete again a little later"}};
+  return Error{
+      Code::unavailable,
+      {"实例仍在停止，请稍后再删除", "the replicas are still stopping: delete again a little later"}};
 }
 
 Result<wire::MetricsAnswer> Service::metrics(const http::Call& call, const std::string& id) {
@@ -331,19 +356,21 @@ Result<wire::MetricsAnswer> Service::metrics(const http::Call& call, const std::
   wire::MetricsAnswer out;
   for (const auto& c : parts_.gateway.counters()) {
     if (c.service_id != id) continue;
-    out.items.push_back({.versionId = c.version_id,
-                         .replicaId = c.upstream_id,
-                         .requests = static_cast<std::int64_t>(c.requests),
-                         .failures = static_cast<std::int64_t>(c.failures),
-                         .inFlight = static_cast<std::int64_t>(c.in_flight),
-                         .bytesIn = static_cast<std::int64_t>(c.bytes_in),
-                         .bytesOut = static_cast<std::int64_t>(c.bytes_out),
-                         .meanFirstByteSeconds = c.requests ? c.first_byte_seconds / static_cast<double>(c.requests) : 0});
+    out.items.push_back(
+        {.versionId = c.version_id,
+         .replicaId = c.upstream_id,
+         .requests = static_cast<std::int64_t>(c.requests),
+         .failures = static_cast<std::int64_t>(c.failures),
+         .inFlight = static_cast<std::int64_t>(c.in_flight),
+         .bytesIn = static_cast<std::int64_t>(c.bytes_in),
+         .bytesOut = static_cast<std::int64_t>(c.bytes_out),
+         .meanFirstByteSeconds = c.requests ? c.first_byte_seconds / static_cast<double>(c.requests) : 0});
   }
   return out;
 }
 
-Result<std::string> Service::log_path(const http::Call& call, const std::string& id, const std::string& replica) {
+Result<std::string> Service::log_path(const http::Call& call, const std::string& id,
+                                      const std::string& replica) {
   return parts_.db.read([&](db::Transaction& tx) -> Result<std::string> {
     TRY(find(tx, call, id));
     std::optional<store::ReplicaRow> newest;

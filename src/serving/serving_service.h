@@ -37,8 +37,8 @@ class Service final : public Serving {
   /// The service, if the caller may see it; else not_found.
   Result<store::DeploymentRow> find(db::Transaction& tx, const http::Call& call, const std::string& id);
   wire::ServerAnswer answer(db::Transaction& tx, const store::DeploymentRow& row, Language language);
-  wire::VersionAnswer answer(db::Transaction& tx, const store::DeploymentRow& deployment, const store::VersionRow& row,
-                             Language language);
+  wire::VersionAnswer answer(db::Transaction& tx, const store::DeploymentRow& deployment,
+                             const store::VersionRow& row, Language language);
   Result<void> check_shares(const std::vector<store::VersionRow>& versions, const std::string& field);
   Result<void> await_end(const std::string& deployment_id);
 

@@ -16,7 +16,9 @@ std::string like_part(std::string_view text) {
   return out + "%";
 }
 
-std::string text(std::string_view value) { return std::string(value); }
+std::string text(std::string_view value) {
+  return std::string(value);
+}
 
 }  // namespace
 
@@ -70,12 +72,24 @@ void fields(Fields& f, ReplicaRow& r) {
   f.field("ended_at", r.ended_at);
 }
 
-void insert(db::Transaction& tx, const DeploymentRow& row) { db::insert(tx, "deployments", row); }
-void insert(db::Transaction& tx, const VersionRow& row) { db::insert(tx, "deployment_versions", row); }
-void insert(db::Transaction& tx, const ReplicaRow& row) { db::insert(tx, "replicas", row); }
-void update(db::Transaction& tx, const DeploymentRow& row) { db::update(tx, "deployments", row); }
-void update(db::Transaction& tx, const VersionRow& row) { db::update(tx, "deployment_versions", row); }
-void update(db::Transaction& tx, const ReplicaRow& row) { db::update(tx, "replicas", row); }
+void insert(db::Transaction& tx, const DeploymentRow& row) {
+  db::insert(tx, "deployments", row);
+}
+void insert(db::Transaction& tx, const VersionRow& row) {
+  db::insert(tx, "deployment_versions", row);
+}
+void insert(db::Transaction& tx, const ReplicaRow& row) {
+  db::insert(tx, "replicas", row);
+}
+void update(db::Transaction& tx, const DeploymentRow& row) {
+  db::update(tx, "deployments", row);
+}
+void update(db::Transaction& tx, const VersionRow& row) {
+  db::update(tx, "deployment_versions", row);
+}
+void update(db::Transaction& tx, const ReplicaRow& row) {
+  db::update(tx, "replicas", row);
+}
 
 std::optional<DeploymentRow> deployment(db::Transaction& tx, std::string_view id) {
   return db::select_one<DeploymentRow>(tx, "SELECT * FROM deployments WHERE id = $1", {text(id)});
@@ -89,8 +103,9 @@ std::vector<DeploymentRow> deployments(db::Transaction& tx) {
   return db::select<DeploymentRow>(tx, "SELECT * FROM deployments ORDER BY id");
 }
 
-std::vector<DeploymentRow> deployment_page(db::Transaction& tx, std::string_view user_id, std::string_view name_part,
-                                           std::int64_t offset, std::int64_t limit) {
+std::vector<DeploymentRow> deployment_page(db::Transaction& tx, std::string_view user_id,
+                                           std::string_view name_part, std::int64_t offset,
+                                           std::int64_t limit) {
   const std::string like = like_part(name_part);
   if (user_id.empty())
     return db::select<DeploymentRow>(
@@ -112,8 +127,8 @@ std::int64_t count_deployments(db::Transaction& tx, std::string_view user_id, st
   return rows.integer(0, 0);
 }
 
-std::vector<DeploymentRow> deployments_before(db::Transaction& tx, std::string_view user_id, std::string_view before,
-                                              std::int64_t limit) {
+std::vector<DeploymentRow> deployments_before(db::Transaction& tx, std::string_view user_id,
+                                              std::string_view before, std::int64_t limit) {
   const std::string last = before.empty() ? "~" : text(before);  // '~' sorts after every id
   if (user_id.empty())
     return db::select<DeploymentRow>(tx, "SELECT * FROM deployments WHERE id < $1 ORDER BY id DESC LIMIT $2",
@@ -155,7 +170,8 @@ std::optional<ReplicaRow> replica(db::Transaction& tx, std::string_view id) {
 }
 
 std::vector<ReplicaRow> replicas_of(db::Transaction& tx, std::string_view version_id) {
-  return db::select<ReplicaRow>(tx, "SELECT * FROM replicas WHERE version_id = $1 ORDER BY id", {text(version_id)});
+  return db::select<ReplicaRow>(tx, "SELECT * FROM replicas WHERE version_id = $1 ORDER BY id",
+                                {text(version_id)});
 }
 
 std::vector<ReplicaRow> live_replicas(db::Transaction& tx) {
@@ -174,10 +190,11 @@ std::vector<std::string> forget_ended(db::Transaction& tx, std::string_view vers
 
 quotas::Compute held(db::Transaction& tx, std::string_view user_id) {
   constexpr std::string_view kSums =
-      "SELECT COALESCE(SUM(cpu), 0), COALESCE(SUM(memory_gb), 0), COALESCE(SUM(gpu), 0), COALESCE(SUM(vgpu), 0), "
+      "SELECT COALESCE(SUM(cpu), 0), COALESCE(SUM(memory_gb), 0), COALESCE(SUM(gpu), 0), COALESCE(SUM(vgpu), "
+      "0), "
       "COALESCE(SUM(mig), 0) FROM replicas WHERE state <> 'ended'";
-  const auto rows = user_id.empty() ? tx.query(kSums)
-                                    : tx.query(std::string(kSums) + " AND user_id = $1", {text(user_id)});
+  const auto rows =
+      user_id.empty() ? tx.query(kSums) : tx.query(std::string(kSums) + " AND user_id = $1", {text(user_id)});
   return {.cpu = static_cast<double>(rows.integer(0, 0)),
           .memory_gb = static_cast<double>(rows.integer(0, 1)),
           .gpu = rows.integer(0, 2),

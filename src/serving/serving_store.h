@@ -61,12 +61,13 @@ std::optional<DeploymentRow> deployment(db::Transaction& tx, std::string_view id
 std::optional<DeploymentRow> deployment_named(db::Transaction& tx, std::string_view name);
 std::vector<DeploymentRow> deployments(db::Transaction& tx);
 /// A page, newest first; `user_id` and `name_part` empty mean any.
-std::vector<DeploymentRow> deployment_page(db::Transaction& tx, std::string_view user_id, std::string_view name_part,
-                                           std::int64_t offset, std::int64_t limit);
+std::vector<DeploymentRow> deployment_page(db::Transaction& tx, std::string_view user_id,
+                                           std::string_view name_part, std::int64_t offset,
+                                           std::int64_t limit);
 std::int64_t count_deployments(db::Transaction& tx, std::string_view user_id, std::string_view name_part);
 /// Older than `before` ("": from the newest).
-std::vector<DeploymentRow> deployments_before(db::Transaction& tx, std::string_view user_id, std::string_view before,
-                                              std::int64_t limit);
+std::vector<DeploymentRow> deployments_before(db::Transaction& tx, std::string_view user_id,
+                                              std::string_view before, std::int64_t limit);
 std::int64_t remove_deployment(db::Transaction& tx, std::string_view id);
 
 std::optional<VersionRow> version(db::Transaction& tx, std::string_view id);

@@ -12,7 +12,8 @@ constexpr Rule kId{.form = Form::id};
 /// What the API shows of a version's specification, under the documented names.
 void spec_fields(Fields& f, VersionSpec& s) {
   std::string port = s.port > 0 ? std::to_string(s.port) : "";
-  std::string threshold = Json(s.threshold).is_double() ? std::to_string(static_cast<std::int64_t>(s.threshold)) : "";
+  std::string threshold =
+      Json(s.threshold).is_double() ? std::to_string(static_cast<std::int64_t>(s.threshold)) : "";
   std::vector<Json> envs;
   for (const auto& v : s.env) envs.push_back(boost::json::object{{v.name, v.value}});
   std::vector<VolumeEntry> volumes;
@@ -45,14 +46,20 @@ void spec_fields(Fields& f, VersionSpec& s) {
 }  // namespace
 
 void fields(Fields& f, VolumeEntry& v) {
-  f.field("src", v.src, {.doc = "用户目录下的路径", .required = true, .max_length = 4096, .form = Form::path});
-  f.field("dst", v.dst, {.doc = "实例内的绝对路径", .required = true, .max_length = 4096, .form = Form::path});
+  f.field("src", v.src,
+          {.doc = "用户目录下的路径", .required = true, .max_length = 4096, .form = Form::path});
+  f.field("dst", v.dst,
+          {.doc = "实例内的绝对路径", .required = true, .max_length = 4096, .form = Form::path});
 }
 
 void fields(Fields& f, ModelServer& m) {
   f.field("createUser", m.createUser, kId);
   f.field("userName", m.userName, kName);
-  f.field("name", m.name, {.doc = "服务名称，在网关地址 /serve/{name}/ 中使用", .required = true, .max_length = 63, .form = Form::id});
+  f.field("name", m.name,
+          {.doc = "服务名称，在网关地址 /serve/{name}/ 中使用",
+           .required = true,
+           .max_length = 63,
+           .form = Form::id});
   f.field("description", m.description, {.max_length = 2000});
   f.field("path", m.path, {.doc = "实例应答的路径前缀", .form = Form::path});
 }
@@ -105,7 +112,9 @@ void fields(Fields& f, ListRequest& r) {
   f.field("queryCriteria", r.queryCriteria);
 }
 
-void fields(Fields& f, IdRequest& r) { f.field("id", r.id, {.required = true, .form = Form::id}); }
+void fields(Fields& f, IdRequest& r) {
+  f.field("id", r.id, {.required = true, .form = Form::id});
+}
 
 void fields(Fields& f, ReplicaAnswer& r) {
   f.field("id", r.id);
@@ -172,7 +181,9 @@ void fields(Fields& f, ChangeRequest& r) {
   f.field("versions", r.versions, {.doc = "Versions to change", .max_items = 20});
 }
 
-void fields(Fields& f, Replicas& r) { f.field("items", r.items); }
+void fields(Fields& f, Replicas& r) {
+  f.field("items", r.items);
+}
 
 void fields(Fields& f, ReplicaMetrics& m) {
   f.field("versionId", m.versionId);
@@ -185,6 +196,8 @@ void fields(Fields& f, ReplicaMetrics& m) {
   f.field("meanFirstByteSeconds", m.meanFirstByteSeconds);
 }
 
-void fields(Fields& f, MetricsAnswer& m) { f.field("items", m.items); }
+void fields(Fields& f, MetricsAnswer& m) {
+  f.field("items", m.items);
+}
 
 }  // namespace lathe::serving::wire

@@ -19,14 +19,16 @@ class VersionBuilder {
  private:
   Result<void> choose_model(const wire::ModelServerVersion& request, const http::Identity& caller,
                             const std::string& field, VersionSpec& spec) const;
-  Result<void> choose_command(const wire::ModelServerVersion& request, const std::string& field, VersionSpec& spec) const;
+  Result<void> choose_command(const wire::ModelServerVersion& request, const std::string& field,
+                              VersionSpec& spec) const;
   Result<void> choose_resources(const wire::ModelServerVersion& request, const accounts::User& owner,
                                 const std::string& field, VersionSpec& spec) const;
   const Parts& parts_;
 };
 
 /// The placeholders a command may name: model_dir, port, name.
-std::vector<algorithms::NamedValue> places(const VersionSpec& spec, const std::string& service_name, int port);
+std::vector<algorithms::NamedValue> places(const VersionSpec& spec, const std::string& service_name,
+                                           int port);
 
 inline constexpr std::string_view kModelTarget = "/workspace/model";
 inline constexpr std::string_view kCodeTarget = "/workspace/code";
