@@ -137,6 +137,13 @@ def test_a_started_process_inherits_neither_the_lock_nor_the_first_password(own_
     raise AssertionError("the server holds no lock")
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else; all other tests run without root")
+def test_it_runs_without_root():
+    with lathe.Server(uid=65534) as server:
+        server.new_user().post("/api/system/config/getRemainResource", {"userId": ""}).ok()
+        assert server.data.stat().st_uid == 65534
+
+
 def test_metrics_are_in_the_text_format(server, admin, anonymous):
     anonymous.get("/metrics").expect(401)
     admin.get("/api/v1/me").ok()

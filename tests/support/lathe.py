@@ -31,7 +31,7 @@ def binary():
     """The program under test: LATHE_BINARY, or the newer of the release and the dev build."""
     named = os.environ.get("LATHE_BINARY")
     if named:
-        return named
+        return os.path.abspath(named)
     built = [p for p in (ROOT / "build/release/lathe", ROOT / "build/dev/lathe") if p.exists()]
     if not built:
         raise RuntimeError("no lathe binary: run ./dev build, or set LATHE_BINARY")
@@ -213,16 +213,24 @@ class Server:
     """`lathe serve` on a free port with a temporary data directory.
 
     `config` is a dictionary for --config, `arguments` more words for the command line, `environment` more
-    variables. `data` keeps an existing directory, which is then not removed.
+    variables. `data` keeps an existing directory, which is then not removed. `uid`: whom it runs as, where the
+    tests run as root.
     """
 
-    def __init__(self, data=None, config=None, arguments=(), environment=None, admin_password=ADMIN_PASSWORD):
+    def __init__(self, data=None, config=None, arguments=(), environment=None, admin_password=ADMIN_PASSWORD,
+                 uid=None):
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="lathe-test-"))
         self.data = pathlib.Path(data) if data else self.folder / "data"
         self.config = config
         self.arguments = list(arguments)
         self.environment = dict(environment or {})
         self.admin_password = admin_password
+        self.identity = {} if uid is None else {"user": uid, "group": uid, "extra_groups": []}
+        self.program = binary()
+        if uid is not None:
+            # Somewhere that user can reach.
+            self.program = shutil.copy(self.program, self.folder / "lathe")
+            os.chown(self.folder, uid, uid)
         self.log = self.folder / "log"
         self.process = None
         self.url = None
@@ -244,7 +252,7 @@ class Server:
         """Returns once it answers."""
         ready = self.folder / "ready"
         ready.unlink(missing_ok=True)
-        command = [binary(), "serve", "--data", str(self.data), "--listen", "127.0.0.1:0", "--ready-file", str(ready)]
+        command = [self.program, "serve", "--data", str(self.data), "--listen", "127.0.0.1:0", "--ready-file", str(ready)]
         if self.config is not None:
             (self.folder / "config.json").write_text(json.dumps(self.config))
             command += ["--config", str(self.folder / "config.json")]
@@ -253,7 +261,7 @@ class Server:
             environment["LATHE_ADMIN_PASSWORD"] = self.admin_password
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command + self.arguments, stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=log, env=environment)
+                                            stderr=log, env=environment, cwd=self.folder, **self.identity)
         wait_until(lambda: ready.exists() or self.process.poll() is not None, timeout, "the server's start")
         if self.process.poll() is not None:
             raise AssertionError(f"the server ended with {self.process.returncode} at start:\n{self.log_text()}")
