@@ -1,12 +1,37 @@
 #include "app/app.h"
 
+#include <unistd.h>
+
 #include <cstdlib>
 
+#include "app/gateway_metrics.h"
 #include "app/process_metrics.h"
 #include "app/system_routes.h"
 #include "base/log.h"
+#include "engines/process/process_engine.h"
 
 namespace lathe::app {
+
+namespace {
+
+/// What this machine has, its accelerators included. A device in MIG mode is given by the slice only.
+quotas::Compute machine_with(const engines::GpuInventory& gpus) {
+  quotas::Compute machine = quotas::machine_capacity();
+  const bool shares = engines::mps_is_running();
+  for (const auto& device : gpus.devices) {
+    machine.mig += static_cast<std::int64_t>(device.slices.size());
+    if (!device.slices.empty()) continue;
+    machine.gpu += 1;
+    if (shares) machine.vgpu += 100;  // a share is at least 1 % of a device
+  }
+  return machine;
+}
+
+bool is_root() {
+  return ::geteuid() == 0;
+}
+
+}  // namespace
 
 Result<std::unique_ptr<App>> App::open(const Config& config) {
   DataDirectory data = TRY(DataDirectory::open(config.data));
@@ -15,7 +40,10 @@ Result<std::unique_ptr<App>> App::open(const Config& config) {
   return app;
 }
 
-App::~App() = default;
+App::~App() {
+  // Hints come on the engine's own thread, and the engine outlives those who listen.
+  run_listeners_.close();
+}
 
 Result<void> App::construct() {
   db_ = TRY(db::open_sqlite({.path = data_.file("lathe.db")}));
@@ -30,9 +58,48 @@ Result<void> App::construct() {
   ::unsetenv("LATHE_ADMIN_PASSWORD");
 
   idempotency_ = std::make_unique<accounts::Idempotency>(*db_, ids_, clock_);
-  quotas_ = TRY(quotas::Quotas::open(*db_, *accounts_, audit_, ids_, clock_, quotas::machine_capacity()));
+  quotas_ = TRY(quotas::Quotas::open(*db_, *accounts_, audit_, ids_, clock_, machine_with(gpus_)));
+
+  files::Options file_options;
+  file_options.users_directory = data_.file("users");
+  if (is_root())
+    file_options.owner = Owner{static_cast<uid_t>(config_.jobs.uid), static_cast<gid_t>(config_.jobs.gid)};
+  files_ = TRY(files::Files::open(*db_, *accounts_, *quotas_, audit_, ids_, clock_, file_options));
+  quotas_->add_source(*files_);
+
+  TRY(construct_engine());
+  gateway_ = gateway::Gateway::create(
+      {}, {.authenticate = [this](const http::Request& request) { return accounts_->authenticate(request); },
+           .may_call = [](const http::Identity& caller,
+                          const gateway::ServiceRoute&) { return !caller.user_id.empty(); }});
   // Features go here, in the order of the members.
 
+  make_api();
+  add_routes();
+  TRY(listen());
+  add_collectors();
+  return {};
+}
+
+Result<void> App::construct_engine() {
+  engines::ProcessEngine::Options options;
+  options.state_dir = data_.file("engine");
+  options.rules.hidden_paths = {data_.path()};
+  try {
+    engine_ = std::make_unique<engines::ProcessEngine>(std::move(options));
+  } catch (const std::runtime_error& error) {
+    return Error{Code::internal, {error.what(), error.what()}};
+  }
+  engine_->on_change([this](const std::string& run_id) { run_listeners_.tell(run_id); });
+  for (const Text& shortcoming : engine_->capabilities().shortcomings)
+    log::warning("jobs on this machine: {}", shortcoming.en);
+  if (!gpus_.trouble.en.empty()) log::warning("GPUs: {}", gpus_.trouble.en);
+  for (const auto& device : gpus_.devices)
+    log::info("GPU {}: {}, {} GiB", device.index, device.model, device.memory_bytes >> 30);
+  return {};
+}
+
+void App::make_api() {
   http::Api::Hooks hooks;
   hooks.authenticate = [this](const http::Request& request) { return accounts_->authenticate(request); };
   hooks.ids = &ids_;
@@ -44,16 +111,13 @@ Result<void> App::construct() {
     metrics_.observe(route, status, seconds);
   };
   api_ = std::make_unique<http::Api>(std::move(hooks));
-  add_routes();
-  TRY(listen());
-  add_collectors();
-  return {};
 }
 
 void App::add_routes() {
   add_system_routes(*api_, metrics_, [this] { return ready(); });
   accounts_->add_routes(*api_);
   quotas_->add_routes(*api_);
+  files_->add_routes(*api_);
   // Features go here, one line each.
 }
 
@@ -66,6 +130,7 @@ Result<void> App::listen() {
   options.limits = config_.limits;
   options.access_log = config_.log.access;
   if (config_.tls) options.tls = http::TlsOptions{config_.tls->certificate, config_.tls->key};
+  options.io_handler = &gateway_->io_handler();
   server_ = TRY(http::Server::listen(options, *api_));
   url_ = url_of(config_, address, server_->port());
   const bool loopback = address.host == "127.0.0.1" || address.host == "::1" || address.host == "localhost";
@@ -76,6 +141,7 @@ Result<void> App::listen() {
 
 void App::add_collectors() {
   metrics_.add_collector(collect_process_metrics);
+  metrics_.add_collector([this](http::Exposition& out) { collect_gateway_metrics(out, *gateway_); });
   metrics_.add_collector([this](http::Exposition& out) {
     const auto counters = server_->counters();
     auto number = [](std::uint64_t value) { return static_cast<double>(value); };

@@ -9,9 +9,14 @@
 #include "accounts/idempotency.h"
 #include "app/config.h"
 #include "app/data_directory.h"
+#include "app/run_listeners.h"
 #include "base/clock.h"
 #include "base/ids.h"
 #include "db/database.h"
+#include "engines/engine.h"
+#include "engines/gpu/nvml.h"
+#include "files/files.h"
+#include "gateway/gateway.h"
 #include "http/api.h"
 #include "http/metrics.h"
 #include "http/server.h"
@@ -38,6 +43,8 @@ class App {
  private:
   App(Config config, DataDirectory data) : config_(std::move(config)), data_(std::move(data)) {}
   Result<void> construct();
+  Result<void> construct_engine();
+  void make_api();
   Result<void> listen();
   void add_routes();
   void add_collectors();
@@ -54,7 +61,12 @@ class App {
   accounts::Audit audit_{ids_, clock_};
   std::unique_ptr<accounts::Accounts> accounts_;
   std::unique_ptr<accounts::Idempotency> idempotency_;
+  engines::GpuInventory gpus_ = engines::find_gpus();
   std::unique_ptr<quotas::Quotas> quotas_;
+  std::unique_ptr<files::Files> files_;
+  RunListeners run_listeners_;
+  std::unique_ptr<engines::Engine> engine_;
+  std::unique_ptr<gateway::Gateway> gateway_;
   // Features go here, each after what it needs.
 
   http::Metrics metrics_;

@@ -13,6 +13,8 @@ namespace lathe::app {
 ///     lock                    held by the server; its process id is in it
 ///     lathe.db (-wal, -shm)   the database
 ///     initial-admin-password  until that password is changed
+///     users                   the users' files
+///     engine                  what is known of the runs on this machine
 class DataDirectory {
  public:
   /// Makes it (mode 0700) where absent. Errors: failed_precondition when another server has it.
