@@ -42,16 +42,16 @@ void add_quota_routes(http::Api& api, Service& service) {
         return wire::QuotaBody{in.quota};
       });
   api.add<wire::ById, Nothing>({.method = Method::del,
-                                  .path = path,
-                                  .access = Access::admin,
-                                  .id = "deleteQuota",
-                                  .tag = "quotas",
-                                  .summary = "Lift a user's quota",
-                                  .success_status = 204},
-                                 [&service](Call& call, const wire::ById& in) -> Result<Nothing> {
-                                   TRY(service.delete_quota(call, in.id));
-                                   return Nothing{};
-                                 });
+                                .path = path,
+                                .access = Access::admin,
+                                .id = "deleteQuota",
+                                .tag = "quotas",
+                                .summary = "Lift a user's quota",
+                                .success_status = 204},
+                               [&service](Call& call, const wire::ById& in) -> Result<Nothing> {
+                                 TRY(service.delete_quota(call, in.id));
+                                 return Nothing{};
+                               });
 }
 
 void add_group_routes(http::Api& api, Service& service) {
@@ -80,16 +80,15 @@ void add_group_routes(http::Api& api, Service& service) {
       [&service](Call& call, const wire::NewGroup& in) -> Result<wire::GroupOut> {
         return out(TRY(service.create_group(call, in)));
       });
-  api.add<wire::ById, wire::GroupOut>(
-      {.method = Method::get,
-       .path = one,
-       .access = Access::user,
-       .id = "getResourceGroup",
-       .tag = "quotas",
-       .summary = "Show a resource group"},
-      [&service](Call& call, const wire::ById& in) -> Result<wire::GroupOut> {
-        return out(TRY(service.show_group(call.caller, in.id)));
-      });
+  api.add<wire::ById, wire::GroupOut>({.method = Method::get,
+                                       .path = one,
+                                       .access = Access::user,
+                                       .id = "getResourceGroup",
+                                       .tag = "quotas",
+                                       .summary = "Show a resource group"},
+                                      [&service](Call& call, const wire::ById& in) -> Result<wire::GroupOut> {
+                                        return out(TRY(service.show_group(call.caller, in.id)));
+                                      });
   api.add<wire::GroupPatch, wire::GroupOut>(
       {.method = Method::patch,
        .path = one,
@@ -101,16 +100,16 @@ void add_group_routes(http::Api& api, Service& service) {
         return out(TRY(service.patch_group(call, in)));
       });
   api.add<wire::ById, Nothing>({.method = Method::del,
-                                  .path = one,
-                                  .access = Access::admin,
-                                  .id = "deleteResourceGroup",
-                                  .tag = "quotas",
-                                  .summary = "Delete a resource group that nothing uses",
-                                  .success_status = 204},
-                                 [&service](Call& call, const wire::ById& in) -> Result<Nothing> {
-                                   TRY(service.delete_group(call, in.id));
-                                   return Nothing{};
-                                 });
+                                .path = one,
+                                .access = Access::admin,
+                                .id = "deleteResourceGroup",
+                                .tag = "quotas",
+                                .summary = "Delete a resource group that nothing uses",
+                                .success_status = 204},
+                               [&service](Call& call, const wire::ById& in) -> Result<Nothing> {
+                                 TRY(service.delete_group(call, in.id));
+                                 return Nothing{};
+                               });
 }
 
 void add_documented_routes(http::Api& api, Service& service) {
