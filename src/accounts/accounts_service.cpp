@@ -120,11 +120,6 @@ void Service::forget(const std::string& user_id) {
   known_users_.erase(user_id);
 }
 
-void Service::forget_initial_password(const std::string& user_name) const {
-  if (user_name == "admin" && !options_.initial_password_file.empty())
-    ::unlink(options_.initial_password_file.c_str());
-}
-
 Result<User> Service::user_of_field(std::string_view id, std::string_view field) {
   auto found = user(id);
   if (!found.ok() && found.error().code == Code::not_found)
@@ -252,7 +247,9 @@ Result<void> Service::change_password(const http::Call& call, const wire::Change
     return {};
   }));
   forget(call.caller.user_id);
-  forget_initial_password(call.caller.user_name);
+  // What the file says is not true any more.
+  if (call.caller.user_name == "admin" && !options_.initial_password_file.empty())
+    ::unlink(options_.initial_password_file.c_str());
   return {};
 }
 
@@ -365,7 +362,6 @@ Result<User> Service::patch_user(const http::Call& call, const wire::UserPatch& 
     return row->user();
   }));
   forget(changed.id);
-  if (!hash.empty()) forget_initial_password(changed.user_name);
   return changed;
 }
 

@@ -67,8 +67,6 @@ class Service final : public Accounts {
   Result<User> user_of_field(std::string_view id, std::string_view field);
   /// After a change of the user is committed.
   void forget(const std::string& user_id);
-  /// What the file with the first administrator's password says is not true any more.
-  void forget_initial_password(const std::string& user_name) const;
 
   db::Database& db_;
   Audit& audit_;

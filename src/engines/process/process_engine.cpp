@@ -40,13 +40,6 @@ bool has_ended(const Fd& process) {
   return !process || (::poll(&wait, 1, 0) == 1);
 }
 
-/// Waits a moment for a process that is dying. Should the number be another's by now, that costs the moment.
-void await_end(std::int64_t pid) {
-  const Fd process = open_process(pid);
-  pollfd wait{process.get(), POLLIN, 0};
-  if (process) ::poll(&wait, 1, 500);
-}
-
 std::vector<std::string> entries(int folder) {
   std::vector<std::string> out;
   const int copy = ::openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -106,12 +99,15 @@ struct ProcessEngine::State {
   void adopt(const std::string& run_id) {
     auto opened = folder(run_id);
     if (!opened.ok()) return;
-    if (!opened->has(RunFolder::kLaunch)) return erase(root.fd(), run_id);
+    if (!opened->has(RunFolder::kClaim)) {
+      // Nobody runs it yet. Whoever asked for it asks again; a supervisor that is just coming up finds the
+      // lock taken or the folder gone.
+      if (const auto lock = opened->lock(); lock || !opened->has(RunFolder::kLock)) {
+        if (!opened->has(RunFolder::kClaim)) return erase(root.fd(), run_id);
+      }
+    }
     watcher.watch_folder(run_id, path(run_id));
-    if (opened->has(RunFolder::kClaim)) return watch_supervisor(run_id, *opened);
-    // It was accepted, and nobody is known to run it: of two supervisors the one that claims it does.
-    if (auto spawned = spawn_supervisor(run_id); !spawned.ok())
-      log::error("run {}: {}", run_id, spawned.error().describe(Language::en));
+    watch_supervisor(run_id, *opened);
   }
 
   void watch_supervisor(const std::string& run_id, const RunFolder& run) {
@@ -178,12 +174,11 @@ struct ProcessEngine::State {
     ::posix_spawn_file_actions_adddup2(&files, 1, 2);
     posix_spawnattr_t attributes;
     ::posix_spawnattr_init(&attributes);
-    sigset_t none, changed;
+    sigset_t none, all;
     ::sigemptyset(&none);
-    ::sigemptyset(&changed);
-    for (int signal : {SIGPIPE, SIGHUP, SIGINT, SIGTERM, SIGCHLD}) ::sigaddset(&changed, signal);
+    ::sigfillset(&all);
     ::posix_spawnattr_setsigmask(&attributes, &none);
-    ::posix_spawnattr_setsigdefault(&attributes, &changed);
+    ::posix_spawnattr_setsigdefault(&attributes, &all);
     ::posix_spawnattr_setflags(&attributes,
                                POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     pid_t pid = 0;
@@ -223,8 +218,8 @@ struct ProcessEngine::State {
     if (watch) watch_supervisor(run_id, run);
   }
 
-  /// Ends an unfinished run whose supervisor is gone. The ranks' first processes hold the lock too, so that
-  /// whoever gets it knows that they are dead or dying.
+  /// Ends an unfinished run whose supervisor is gone. Whoever gets the lock knows that nothing of the run
+  /// lives: its processes hold it too.
   Result<void> settle(const std::string& run_id, const RunFolder& run, const LaunchRecord& launch) {
     const bool launching_now = is_launching(run_id);
     auto claim = TRY(run.read<ClaimRecord>(RunFolder::kClaim));
@@ -274,7 +269,6 @@ struct ProcessEngine::State {
       record.end.cpu_seconds = group.cpu_seconds().value_or(0);
       record.end.memory_peak_bytes = group.memory_peak();
       record.end.message = end_text(record.end, launch.plan, std::nullopt, std::nullopt);
-      if (records.starts[i]) await_end(records.starts[i]->pid);
       if (!group.destroy())
         log::warning("run {}: processes of a lost rank would not die", launch.plan.run_id);
       TRY(run.write(RunFolder::end_name(i), record, Durable::yes));

@@ -58,7 +58,7 @@ void arrange_descriptors(const RankProcess& rank) {
 }
 
 void reset_signals() {
-  for (int ignored : {SIGPIPE, SIGHUP, SIGINT}) ::signal(ignored, SIG_DFL);  // by the supervisor
+  for (int signal = 1; signal < NSIG; ++signal) ::signal(signal, SIG_DFL);
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);

@@ -304,7 +304,6 @@ class View {
     const Fd tree = TRY(copy_tree(source.get(), kSafe | MOUNT_ATTR_RDONLY, false));
     if (::move_mount(tree.get(), "", place.get(), "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0)
       return failed(fmt::format("mount {}", target));
-    ::unlinkat(root_.get(), made, 0);
     return {};
   }
 

@@ -1,0 +1,215 @@
+#include "images/blob_store.h"
+
+#include <fcntl.h>
+#include <openssl/evp.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/ids.h"
+#include "base/log.h"
+#include "images/reference.h"
+
+namespace lathe::images {
+
+namespace {
+
+constexpr std::uint64_t kFlushStep = 16ULL << 20;
+
+Path own_path(std::string_view text) {
+  return Path::parse(text, "digest").value();
+}
+
+Result<Path> blob_path(std::string_view digest) {
+  if (!is_digest(digest)) return invalid_field("digest", {"不是 sha256 摘要", "is not a sha256 digest"});
+  return own_path(hex_of(digest));
+}
+
+}  // namespace
+
+Sha256::Sha256()
+    : context_(EVP_MD_CTX_new(), [](void* context) { EVP_MD_CTX_free(static_cast<EVP_MD_CTX*>(context)); }) {
+  EVP_DigestInit_ex(static_cast<EVP_MD_CTX*>(context_.get()), EVP_sha256(), nullptr);
+}
+
+void Sha256::add(std::string_view bytes) {
+  EVP_DigestUpdate(static_cast<EVP_MD_CTX*>(context_.get()), bytes.data(), bytes.size());
+}
+
+std::string Sha256::digest() {
+  unsigned char hash[EVP_MAX_MD_SIZE];
+  unsigned size = 0;
+  EVP_DigestFinal_ex(static_cast<EVP_MD_CTX*>(context_.get()), hash, &size);
+  constexpr char kHex[] = "0123456789abcdef";
+  std::string out = "sha256:";
+  for (unsigned i = 0; i < size; ++i) {
+    out += kHex[hash[i] >> 4];
+    out += kHex[hash[i] & 15];
+  }
+  return out;
+}
+
+struct BlobStore::Writer::State {
+  BlobStore& store;
+  std::string name;
+  Fd fd;
+  Sha256 hash;
+  Blob blob;
+  std::uint64_t flushed = 0;
+  bool kept = false;
+};
+
+BlobStore::Writer::Writer(BlobStore& store, std::string name, Fd fd)
+    : state_(new State{store, std::move(name), std::move(fd), {}, {}}) {}
+
+BlobStore::Writer::Writer(Writer&& other) noexcept = default;
+
+BlobStore::Writer::~Writer() {
+  if (!state_ || state_->kept) return;
+  if (auto removed = state_->store.staging_.remove_file(own_path(state_->name)); !removed)
+    log::warning("a staged blob remains: {}", removed.error().describe(Language::en));
+}
+
+Result<void> BlobStore::Writer::write(std::string_view bytes) {
+  State& s = *state_;
+  TRY(write_all(s.fd.get(), bytes));
+  s.hash.add(bytes);
+  s.blob.size += bytes.size();
+  if (s.blob.size - s.flushed >= kFlushStep) {
+    // Starts the writing to the disk, so that little is left for finish; an error shows there.
+    (void)sync_file_range(s.fd.get(), static_cast<off64_t>(s.flushed),
+                          static_cast<off64_t>(s.blob.size - s.flushed), SYNC_FILE_RANGE_WRITE);
+    s.flushed = s.blob.size;
+  }
+  return {};
+}
+
+Result<Blob> BlobStore::Writer::finish() {
+  State& s = *state_;
+  s.fd.reset();
+  s.blob.digest = s.hash.digest();
+  return s.blob;
+}
+
+Result<Fd> BlobStore::Writer::open_again() const {
+  return state_->store.staging_.open_file(own_path(state_->name), Links::refuse);
+}
+
+Result<std::string> BlobStore::Writer::read_back(std::size_t limit) const {
+  return state_->store.staging_.read_file(own_path(state_->name), limit);
+}
+
+Result<void> BlobStore::Writer::keep(Lease& lease) {
+  const Fd bytes = TRY(open_again());
+  if (fdatasync(bytes.get()) != 0) return system_error("fdatasync", errno);
+  TRY(state_->store.keep(state_->name, state_->blob.digest, lease));
+  state_->kept = true;
+  return {};
+}
+
+BlobStore::Lease::~Lease() {
+  std::lock_guard lock(store_.mutex_);
+  for (const auto& digest : digests_) {
+    const auto it = store_.held_.find(digest);
+    if (--it->second == 0) store_.held_.erase(it);
+  }
+}
+
+Result<std::unique_ptr<BlobStore>> BlobStore::open(const std::string& host_path) {
+  std::unique_ptr<BlobStore> store(new BlobStore(host_path));
+  store->root_ = TRY(Directory::create(host_path, 0711));
+  TRY(store->root_.make_directories(own_path("blobs/sha256"), 0755));
+  TRY(store->root_.make_directories(own_path(".staging"), 0700));
+  store->blobs_ = TRY(store->root_.at(own_path("blobs/sha256")));
+  store->staging_ = TRY(store->root_.at(own_path(".staging")));
+  TRY(store->staging_.remove_tree(Path()));
+  if (!store->root_.exists(own_path("oci-layout")))
+    TRY(store->root_.write_file(own_path("oci-layout"), R"({"imageLayoutVersion":"1.0.0"})"));
+  return store;
+}
+
+bool BlobStore::hold(std::string_view digest, Lease& lease) {
+  auto path = blob_path(digest);
+  if (!path) return false;
+  std::lock_guard lock(mutex_);
+  if (!blobs_.exists(*path)) return false;
+  if (lease.digests_.emplace(digest).second) ++held_[std::string(digest)];
+  return true;
+}
+
+Result<std::uint64_t> BlobStore::size_of(std::string_view digest) const {
+  return TRY(blobs_.stat(TRY(blob_path(digest)), Links::refuse)).size;
+}
+
+Result<Fd> BlobStore::open_blob(std::string_view digest) const {
+  return blobs_.open_file(TRY(blob_path(digest)), Links::refuse);
+}
+
+Result<std::string> BlobStore::read(std::string_view digest, std::size_t limit) const {
+  return blobs_.read_file(TRY(blob_path(digest)), limit);
+}
+
+Result<BlobStore::Writer> BlobStore::begin() {
+  std::string name = random_hex(16);
+  Fd fd = TRY(staging_.create_file(own_path(name), 0644));
+  return Writer(*this, std::move(name), std::move(fd));
+}
+
+Result<Blob> BlobStore::put(std::string_view bytes, Lease& lease) {
+  Writer writer = TRY(begin());
+  TRY(writer.write(bytes));
+  Blob blob = TRY(writer.finish());
+  TRY(writer.keep(lease));
+  return blob;
+}
+
+Result<void> BlobStore::keep(const std::string& staged, const std::string& digest, Lease& lease) {
+  const Path path = TRY(blob_path(digest));
+  std::lock_guard lock(mutex_);
+  TRY(staging_.rename(own_path(staged), blobs_, path, Directory::Replace::files));
+  if (lease.digests_.insert(digest).second) ++held_[digest];
+  return {};
+}
+
+Result<void> BlobStore::sync() const {
+  return blobs_.sync();
+}
+
+Result<void> BlobStore::write_index(const std::function<Result<std::string>()>& content) {
+  std::lock_guard lock(index_mutex_);
+  return root_.write_file(own_path("index.json"), TRY(content()));
+}
+
+Result<std::uint64_t> BlobStore::collect(const std::vector<std::string>& digests,
+                                         const std::function<Result<bool>(const std::string&)>& in_use) {
+  std::uint64_t freed = 0;
+  for (const std::string& digest : digests) {
+    if (TRY(in_use(digest))) continue;
+    const Path path = TRY(blob_path(digest));
+    // An import holds a blob before it looks for it and lets go after its rows are committed: who is not
+    // holding it now has committed, and shows in the second answer, or has not begun.
+    std::lock_guard lock(mutex_);
+    if (held_.contains(digest) || TRY(in_use(digest))) continue;
+    auto info = blobs_.stat(path, Links::refuse);
+    if (!info) continue;
+    TRY(blobs_.remove_file(path));
+    freed += info->size;
+  }
+  return freed;
+}
+
+Result<std::uint64_t> BlobStore::collect(const std::function<Result<bool>(const std::string&)>& in_use) {
+  std::uint64_t freed = 0;
+  std::string after;
+  while (true) {
+    const auto page = TRY(blobs_.list(Path(), after, 1000));
+    if (page.empty()) return freed;
+    after = page.back().name;
+    std::vector<std::string> digests;
+    for (const auto& entry : page)
+      if (is_digest("sha256:" + entry.name)) digests.push_back("sha256:" + entry.name);
+    freed += TRY(collect(digests, in_use));
+  }
+}
+
+}  // namespace lathe::images

@@ -1,0 +1,150 @@
+#include "images/importer.h"
+
+#include "base/log.h"
+
+namespace lathe::images {
+
+Importer::~Importer() {
+  {
+    std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_all();
+  for (auto& thread : threads_) thread.join();
+}
+
+Result<void> Importer::start() {
+  for (auto& row : TRY(db_.read([](db::Transaction& tx) -> Result<std::vector<store::ImportRow>> {
+         return store::unfinished_imports(tx);
+       })))
+    queue_.push_back(std::move(row));
+  for (std::size_t i = 0; i < options_.importers; ++i) threads_.emplace_back([this] { work(); });
+  return {};
+}
+
+void Importer::add(const store::ImportRow& row) {
+  {
+    std::lock_guard lock(mutex_);
+    queue_.push_back(row);
+  }
+  wake_.notify_one();
+}
+
+void Importer::cancel(std::string_view image_id) {
+  std::lock_guard lock(mutex_);
+  std::erase_if(queue_, [&](const auto& row) { return row.image_id == image_id; });
+  for (auto& [id, running] : running_)
+    if (running->image_id == image_id) running->cancelled = true;
+}
+
+std::optional<Importer::Progress> Importer::progress(std::string_view import_id) const {
+  std::lock_guard lock(mutex_);
+  const auto it = running_.find(import_id);
+  if (it == running_.end()) return std::nullopt;
+  return Progress{it->second->done, it->second->total};
+}
+
+std::optional<Importer::Progress> Importer::progress_of_image(std::string_view image_id) const {
+  std::lock_guard lock(mutex_);
+  for (const auto& [id, running] : running_)
+    if (running->image_id == image_id) return Progress{running->done, running->total};
+  return std::nullopt;
+}
+
+void Importer::work() {
+  std::unique_lock lock(mutex_);
+  while (true) {
+    wake_.wait(lock, [this] { return stop_ || !queue_.empty(); });
+    if (stop_) return;
+    const store::ImportRow row = std::move(queue_.front());
+    queue_.pop_front();
+    auto running = std::make_shared<Running>();
+    running->image_id = row.image_id;
+    running_[row.id] = running;
+    lock.unlock();
+    run(row, *running);
+    lock.lock();
+    running_.erase(row.id);
+  }
+}
+
+void Importer::run(const store::ImportRow& row, Running& running) {
+  auto imported = import(row, running);
+  if (imported) {
+    log::info("image {}: tag {} imported from {}", row.image_id, row.tag, row.file_path);
+    if (auto written = write_index(db_, store_); !written)
+      log::warning("index.json of the image store: {}", written.error().describe(Language::en));
+  } else if (stop_) {
+    return;  // it begins again at the next start
+  } else if (!running.cancelled) {
+    fail(row, imported.error());
+  }
+  notify(row.image_id);
+}
+
+Result<void> Importer::import(const store::ImportRow& row, Running& running) {
+  const Path path = TRY(Path::parse(row.file_path, "fileUrl"));
+  const Directory root = TRY(files_.root({row.user_id, files::Scope::private_files}));
+  running.total = TRY(root.stat(path)).size;
+  ImportRequest request{TRY(root.open_file(path)), row.tag, {}, {}, {}};
+  request.limits = {options_.max_image_bytes, options_.max_entries, options_.max_ratio};
+  request.progress = [&](std::uint64_t bytes) {
+    running.done = bytes;
+    return !stop_ && !running.cancelled;
+  };
+  auto reservation = TRY(files_.reserve(row.user_id));
+  request.reserve = [&](std::uint64_t bytes) {
+    return reservation->grow(static_cast<std::int64_t>(bytes), 0);
+  };
+  TRY(db_.write([&](db::Transaction& tx) -> Result<void> {
+    store::start_import(tx, row.id, static_cast<std::int64_t>(running.total.load()));
+    return {};
+  }));
+  BlobStore::Lease lease(store_);
+  const ImportedImage image = TRY(import_archive(store_, lease, std::move(request)));
+  TRY(commit(row, image));
+  return {};
+}
+
+Result<void> Importer::commit(const store::ImportRow& row, const ImportedImage& image) {
+  std::vector<std::string> unused;
+  TRY(db_.write([&](db::Transaction& tx) -> Result<void> {
+    if (!store::image(tx, row.image_id)) return not_found({"镜像", "image"}, row.image_id);
+    store::set_tag(tx, row.image_id, row.tag, image, clock_.now());
+    store::end_import(tx, row.id, std::nullopt, clock_.now());
+    store::summarize(tx, row.image_id, clock_.now());
+    unused = store::forget_manifests(tx);
+    return {};
+  }));
+  auto freed = store_.collect(unused, [this](const std::string& digest) {
+    return db_.read([&](db::Transaction& tx) -> Result<bool> { return store::blob_in_use(tx, digest); });
+  });
+  if (!freed) log::warning("image store: {}", freed.error().describe(Language::en));
+  return {};
+}
+
+void Importer::fail(const store::ImportRow& row, const Error& error) {
+  log::warning("image {}: {} could not be imported: {}", row.image_id, row.file_path,
+               error.describe(Language::en));
+  const Text reason{error.describe(Language::zh), error.describe(Language::en)};
+  auto written = db_.write([&](db::Transaction& tx) -> Result<void> {
+    store::end_import(tx, row.id, reason, clock_.now());
+    store::summarize(tx, row.image_id, clock_.now());
+    return {};
+  });
+  if (!written) log::error("import {}: {}", row.id, written.error().describe(Language::en));
+}
+
+void Importer::notify(const std::string& image_id) {
+  if (changed_) changed_(image_id);
+}
+
+Result<void> write_index(db::Database& db, BlobStore& store) {
+  return store.write_index([&]() -> Result<std::string> {
+    return oci::write_index(TRY(db.read([](db::Transaction& tx) -> Result<std::vector<oci::IndexEntry>> {
+      return store::index_entries(tx);
+    })));
+  });
+}
+
+}  // namespace lathe::images

@@ -1,0 +1,78 @@
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <map>
+#include <mutex>
+#include <set>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <vector>
+
+#include "db/database.h"
+#include "files/files.h"
+#include "images/blob_store.h"
+#include "images/images.h"
+#include "images/images_store.h"
+
+namespace lathe::images {
+
+/// Runs imports in the background, a few at a time. An import is a row; it becomes visible in the transaction
+/// that ends it, so that one cut short at any point leaves nothing but blobs that nobody names, and begins
+/// again at the next start. Safe from any thread.
+class Importer {
+ public:
+  Importer(db::Database& db, files::Files& files, BlobStore& store, const Clock& clock,
+           const Options& options)
+      : db_(db), files_(files), store_(store), clock_(clock), options_(options) {}
+  ~Importer();
+
+  /// Takes up what was not finished, and starts the threads.
+  Result<void> start();
+  void add(const store::ImportRow& row);
+  /// Ends the imports of an image that is being deleted.
+  void cancel(std::string_view image_id);
+  void on_change(std::function<void(std::string_view image_id)> changed) { changed_ = std::move(changed); }
+
+  struct Progress {
+    std::uint64_t done = 0, total = 0;  ///< bytes of the archive
+  };
+  /// Of a running import; nothing for any other.
+  std::optional<Progress> progress(std::string_view import_id) const;
+  /// Of the image's import that is running.
+  std::optional<Progress> progress_of_image(std::string_view image_id) const;
+
+ private:
+  struct Running {
+    std::string image_id;
+    std::atomic<std::uint64_t> done{0}, total{0};
+    std::atomic<bool> cancelled{false};
+  };
+  void work();
+  void run(const store::ImportRow& row, Running& running);
+  Result<void> import(const store::ImportRow& row, Running& running);
+  Result<void> commit(const store::ImportRow& row, const ImportedImage& image);
+  void fail(const store::ImportRow& row, const Error& error);
+  void notify(const std::string& image_id);
+
+  db::Database& db_;
+  files::Files& files_;
+  BlobStore& store_;
+  const Clock& clock_;
+  const Options& options_;
+  std::function<void(std::string_view)> changed_;
+  mutable std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<store::ImportRow> queue_;
+  std::map<std::string, std::shared_ptr<Running>, std::less<>> running_;
+  std::atomic<bool> stop_{false};
+  std::vector<std::thread> threads_;
+};
+
+/// Rewrites the layout's index.json from the tags.
+Result<void> write_index(db::Database& db, BlobStore& store);
+
+}  // namespace lathe::images
