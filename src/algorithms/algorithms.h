@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/result.h"
 #include "http/api.h"
+#include "models/models.h"
 
 /// Preset algorithms: what a user runs without writing a command. They are data: JSON files, the built-in
 /// ones within the binary.
@@ -22,9 +23,12 @@ std::optional<Kind> kind_named(std::string_view name);
 /// A hyper-parameter that an algorithm knows.
 struct Parameter {
   std::string name;
-  std::string type;       ///< "integer", "number", "text", "boolean"
+  /// "integer", "number", "text", "boolean"; "switch": passed as its bare name, or not at all; "words":
+  /// separated by commas or blanks, each a word of its own.
+  std::string type;
   std::string group;      ///< "common" or "tuning", as the documented config.json groups them
   std::string value;      ///< default; "" means that it is not passed unless given
+  std::string argument;   ///< what the program calls it, where that differs from `name`
   bool required = false;  ///< must be given or have a default
   std::optional<double> min, max;
   std::vector<std::string> choices;  ///< the only values allowed; empty: any
@@ -42,10 +46,12 @@ struct OptionalWords {
   std::vector<std::string> words;
 };
 
-/// What a serving algorithm can serve. An empty list fits everything.
+/// What a serving algorithm can serve. What is empty fits everything.
 struct Match {
-  std::vector<std::string> formats;        ///< models::ModelFacts::format
-  std::vector<std::string> architectures;  ///< models::ModelFacts::architecture, `*` at the end fits any rest
+  std::vector<std::string> formats;  ///< models::ModelFacts::format
+  std::vector<std::string>
+      architectures;              ///< models::ModelFacts::architecture; a `*` at either end fits anything
+  std::optional<bool> tokenizer;  ///< models::ModelFacts::tokenizer
 };
 
 struct Algorithm {
@@ -60,12 +66,12 @@ struct Algorithm {
   /// name is one too. No shell reads it.
   std::vector<std::string> command;
   std::vector<OptionalWords> options;  ///< after `command`, in order
-  /// How the hyper-parameters follow after that: "flags" (`--name value`), "assignments" (`name=value`), or
-  /// "none" (they are only placeholders).
+  /// How the hyper-parameters follow after that, save those that stand in it as placeholders: "flags"
+  /// (`--name value`), "assignments" (`name=value`), or "none".
   std::string arguments = "flags";
   std::vector<EnvVar> env;
   std::vector<std::string> needs;       ///< directories that a request must give: "model_dir", "input_dir"
-  std::vector<std::string> strategies;  ///< fine-tuning strategies it knows; empty: any
+  std::vector<std::string> strategies;  ///< fine-tuning strategies it knows; empty: it asks for none
   std::vector<Parameter> parameters;
   Match match;
   std::int64_t port = 0;   ///< serving: the port it listens on where the request says none
@@ -93,8 +99,8 @@ Result<std::vector<NamedValue>> make_env(const Algorithm& algorithm, std::span<c
 
 struct Options {
   std::string directory;  ///< of further files, or of others with built-in ids, which they replace; "": none
-  std::string code_root;  ///< of the algorithms' code; "": the built-in code, written below `data_dir`
-  std::string data_dir;   ///< the platform's data directory
+  std::string code_root;  ///< of the algorithms' code; "": the built-in code, written below `folder`
+  std::string folder;     ///< DATA/algorithms; made where absent
 };
 
 /// The algorithms there are. Read at start, constant from then on; safe from any thread.
@@ -110,8 +116,9 @@ class Algorithms {
   virtual Result<const Algorithm*> get(std::string_view id, Kind kind, std::string_view field) const = 0;
   /// By kind, then id.
   virtual std::span<const Algorithm> all() const = 0;
-  /// The first serving algorithm that fits such a model, the most particular match first. Null if none does.
-  virtual const Algorithm* serving_for(std::string_view format, std::string_view architecture) const = 0;
+  /// The serving algorithm that fits such a model; of several the one that says most about what it fits. Null
+  /// if none does.
+  virtual const Algorithm* serving_for(const models::ModelFacts& facts) const = 0;
 
   /// /api/v1/algorithms[/{id}].
   virtual void add_routes(http::Api& api) = 0;

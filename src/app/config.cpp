@@ -2,12 +2,11 @@
 
 #include <fmt/format.h>
 
-#include <boost/json.hpp>
 #include <charconv>
 #include <fstream>
 #include <sstream>
 
-#include "base/json.h"
+#include "base/handwritten_json.h"
 
 namespace lathe::app {
 
@@ -111,48 +110,14 @@ void fields(Fields& f, Config& config) {
   f.field("jobs", config.jobs);
 }
 
-namespace {
-
-/// A misspelt key would be a setting that silently is not made.
-void find_unknown(const Json& value, const Json& schema, const std::string& path,
-                  std::vector<Violation>& out) {
-  const auto* object = value.if_object();
-  const auto* shape = schema.if_object();
-  const auto* properties = shape ? shape->if_contains("properties") : nullptr;
-  if (!object || !properties) return;
-  for (const auto& item : *object) {
-    const std::string key = path + (path.empty() ? "" : ".") + std::string(item.key());
-    const Json* known = properties->get_object().if_contains(item.key());
-    if (known) {
-      find_unknown(item.value(), *known, key, out);
-    } else {
-      out.push_back({key, {"没有这个配置项", "is not a setting"}});
-    }
-  }
-}
-
-}  // namespace
-
 Result<Config> parse_config(std::string_view text) {
-  namespace bj = boost::json;
-  bj::parse_options options;
-  options.allow_comments = true;
-  options.allow_trailing_commas = true;
-  boost::system::error_code error;
-  bj::stream_parser parser({}, options);
-  const std::size_t used = parser.write_some(text.data(), text.size(), error);
-  if (!error && used < text.size() && text.find_first_not_of(" \t\r\n", used) != std::string_view::npos)
-    error = bj::error::extra_data;
-  if (!error) parser.finish(error);
-  if (error)
-    return Error{Code::invalid_argument,
-                 {fmt::format("不是合法的 JSON（位置 {}：{}）", used, error.message()),
-                  fmt::format("not valid JSON (at {}: {})", used, error.message())}};
-  const Json value = parser.release();
+  const Json value = TRY(json::parse_handwritten(text));
   Error wrong{Code::invalid_argument, {"配置有误", "invalid configuration"}};
   auto config = json::read<Config>(value);
   if (!config.ok()) wrong.violations = config.error().violations;
-  find_unknown(value, json::schema<Config>(), "", wrong.violations);
+  for (auto& unknown :
+       json::unknown_keys(value, json::schema<Config>(), {"没有这个配置项", "is not a setting"}))
+    wrong.violations.push_back(std::move(unknown));
   if (!wrong.violations.empty()) return wrong;
   return config;
 }

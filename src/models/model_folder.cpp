@@ -374,6 +374,9 @@ Result<FolderReport> read_model_folder(const Directory& folder) {
   if (const auto generation = read_object(folder, files, "generation_config.json"))
     report.details.generation = take_generation(*generation);
   read_object(folder, files, "deploy.json", &report.deploy_text);
+  for (const std::string_view name : {"tokenizer.json", "tokenizer.model", "tokenizer_config.json",
+                                      "vocab.json", "vocab.txt", "tekken.json", "spiece.model"})
+    if (find(files, name)) report.details.tokenizer = true;
   TRY(take_weights(folder, files, config.has_value(), report.details));
   if (report.details.format == "diffusers")
     if (const auto index = read_object(folder, files, "model_index.json"))
@@ -389,7 +392,8 @@ ModelFacts facts_of(const ModelDetails& d) {
           d.parameterCount.value_or(0),
           d.adapter ? d.adapter->baseModel : std::string(),
           d.quantization.value_or(""),
-          d.contextLength.value_or(0)};
+          d.contextLength.value_or(0),
+          d.tokenizer};
 }
 
 std::string human_scale(std::int64_t parameters) {
@@ -449,6 +453,7 @@ void fields(Fields& f, ModelDetails& d) {
   f.field("contextLength", d.contextLength);
   f.field("experts", d.experts);
   f.field("tieWordEmbeddings", d.tieWordEmbeddings);
+  f.field("tokenizer", d.tokenizer, {.doc = "The files of a tokenizer are there"});
   f.field("quantization", d.quantization);
   f.field("quantizationBits", d.quantizationBits);
   f.field("adapter", d.adapter);

@@ -44,6 +44,7 @@ struct ModelDetails {
   std::optional<std::int64_t> hiddenSize, intermediateSize, layers, attentionHeads, keyValueHeads, vocabSize,
       contextLength, experts;
   std::optional<bool> tieWordEmbeddings;
+  bool tokenizer = false;  ///< its files are there
   std::optional<std::string> quantization;
   std::optional<std::int64_t> quantizationBits;
   std::optional<AdapterDetails> adapter;

@@ -43,6 +43,7 @@ struct ModelFacts {
   std::string adapter_base;         ///< of an adapter: the model it belongs to, as it says itself
   std::string quantization;         ///< "gptq", "awq", "fp8" …; "" for none
   std::int64_t context_length = 0;  ///< tokens; 0: not known
+  bool tokenizer = false;           ///< the files of a tokenizer are there
 };
 
 /// A version of a model, as others see it.

@@ -1,0 +1,21 @@
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "algorithms/algorithms.h"
+#include "algorithms/algorithms_wire.h"
+
+namespace lathe::algorithms {
+
+/// Reads one file's text. invalid_argument with all that is wrong: unknown keys, placeholders that nothing
+/// fills, defaults outside of their own range. The code's folder is not looked for.
+Result<wire::Definition> read_definition(std::string_view text);
+
+/// The placeholders in a word, in order.
+std::vector<std::string> placeholders_in(std::string_view word);
+
+/// Why a parameter cannot have this value, or nothing if it can.
+std::optional<Text> refuse_value(const Parameter& parameter, std::string_view value);
+
+}  // namespace lathe::algorithms
