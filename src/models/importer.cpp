@@ -342,7 +342,9 @@ bool Importer::remove(const Task& task) {
     store::delete_removal(tx, task.version_id);
     return {};
   });
-  return !recorded.ok();
+  if (!recorded.ok()) return true;
+  changed(task.version_id);
+  return false;
 }
 
 }  // namespace lathe::models

@@ -98,9 +98,9 @@ struct Options {
 class Models : public quotas::StorageSource {
  public:
   static Result<std::unique_ptr<Models>> open(db::Database& db, accounts::Accounts& accounts,
-                                              files::Files& files, images::Images& images,
-                                              accounts::Audit& audit, IdSource& ids, const Clock& clock,
-                                              Options options);
+                                              quotas::Quotas& quotas, files::Files& files,
+                                              images::Images& images, accounts::Audit& audit, IdSource& ids,
+                                              const Clock& clock, Options options);
 
   /// A version that `caller` may read: their own, or anybody's for an administrator. not_found, naming
   /// `field`, for any other. It may still be importing: see ModelVersion::state.
@@ -121,8 +121,8 @@ class Models : public quotas::StorageSource {
   /// Asked inside the transaction that would delete a version; an error refuses and says what uses it.
   using DeletionGuard = std::function<Result<void>(db::Transaction& tx, std::string_view version_id)>;
   virtual void guard_deletion(DeletionGuard guard) = 0;
-  /// A hint that a version has become ready, or failed, or was deleted. Called on a worker's thread; must not
-  /// block.
+  /// A hint that a version has become ready, or failed, or was deleted, or that its files are gone. Called on
+  /// a worker's thread; must not block.
   using Observer = std::function<void(std::string_view version_id)>;
   virtual void on_change(Observer observer) = 0;
 

@@ -189,21 +189,32 @@ std::vector<ModelRow> slice(db::Transaction& tx, const Filter& filter, std::stri
 
 std::string summaries_query(std::size_t models) {
   return fmt::format(
-      "SELECT g.model_id, g.versions, g.size_bytes, v.id AS latest_id, v.version AS latest_version, "
-      "v.state AS latest_state FROM (SELECT model_id, COUNT(*) AS versions, COALESCE(SUM(size_bytes), 0) AS "
-      "size_bytes, MAX(id) AS latest_id FROM model_versions WHERE model_id IN ({}) GROUP BY model_id) g JOIN "
-      "model_versions v ON v.id = g.latest_id",
+      "SELECT model_id, COUNT(*) AS versions, COALESCE(SUM(size_bytes), 0) AS size_bytes, MAX(id) AS "
+      "latest_id "
+      "FROM model_versions WHERE model_id IN ({}) GROUP BY model_id",
       placeholders(models));
 }
 
 std::vector<Summary> summaries(db::Transaction& tx, const std::vector<std::string>& model_ids) {
   if (model_ids.empty()) return {};
-  const db::Rows rows = tx.query(summaries_query(model_ids.size()), texts(model_ids));
+  const db::Rows counts = tx.query(summaries_query(model_ids.size()), texts(model_ids));
   std::vector<Summary> out;
-  for (std::size_t i = 0; i < rows.size(); ++i)
-    out.push_back({rows.text(i, rows.column("model_id")), rows.integer(i, rows.column("versions")),
-                   rows.integer(i, rows.column("size_bytes")), rows.text(i, rows.column("latest_id")),
-                   rows.text(i, rows.column("latest_version")), rows.text(i, rows.column("latest_state"))});
+  std::vector<std::string> latest;
+  for (std::size_t i = 0; i < counts.size(); ++i) {
+    out.push_back({counts.text(i, 0), counts.integer(i, 1), counts.integer(i, 2), counts.text(i, 3), {}, {}});
+    latest.push_back(out.back().latest_id);
+  }
+  if (latest.empty()) return out;
+  const db::Rows rows = tx.query(fmt::format("SELECT id, version, state FROM model_versions WHERE id IN ({})",
+                                             placeholders(latest.size())),
+                                 texts(latest));
+  std::unordered_map<std::string, std::size_t> row_of;
+  for (std::size_t i = 0; i < rows.size(); ++i) row_of.emplace(rows.text(i, 0), i);
+  for (auto& summary : out) {
+    const std::size_t row = row_of.at(summary.latest_id);
+    summary.latest_version = rows.text(row, 1);
+    summary.latest_state = rows.text(row, 2);
+  }
   return out;
 }
 

@@ -207,7 +207,7 @@ Result<void> VersionBuilder::choose_command(const wire::ModelServerVersion& requ
     const algorithms::Algorithm* fitting = nullptr;
     if (!spec.model_version_id.empty()) {
       const auto version = TRY(parts_.models.version(spec.model_version_id));
-      fitting = parts_.algorithms.serving_for(version.facts.format, version.facts.architecture);
+      fitting = parts_.algorithms.serving_for(version.facts);
     }
     if (!fitting)
       return invalid_field(under(field, "command"),
