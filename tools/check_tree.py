@@ -57,7 +57,7 @@ def is_test(path):
 
 def is_test_helper(path):
     """Headers and sources that tests share: test_server.h, engine_testing.h, fake_engine.h ..."""
-    return bool(re.match(r"(test|fake)_", path.name)) or bool(re.search(r"_(test|testing|contract)\.", path.name))
+    return bool(re.match(r"(test|fake)_", path.name)) or bool(re.search(r"(^|_)(test|testing|contract)\.", path.name))
 
 
 def public_headers(folder):
