@@ -98,9 +98,9 @@ struct Options {
 class Models : public quotas::StorageSource {
  public:
   static Result<std::unique_ptr<Models>> open(db::Database& db, accounts::Accounts& accounts,
-                                              quotas::Quotas& quotas, files::Files& files,
-                                              images::Images& images, accounts::Audit& audit, IdSource& ids,
-                                              const Clock& clock, Options options);
+                                              files::Files& files, images::Images& images,
+                                              accounts::Audit& audit, IdSource& ids, const Clock& clock,
+                                              Options options);
 
   /// A version that `caller` may read: their own, or anybody's for an administrator. not_found, naming
   /// `field`, for any other. It may still be importing: see ModelVersion::state.

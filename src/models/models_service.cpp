@@ -38,14 +38,13 @@ int documented_status(State state) {
 }
 
 Result<std::unique_ptr<Models>> Models::open(db::Database& db, accounts::Accounts& accounts,
-                                             quotas::Quotas& quotas, files::Files& files,
-                                             images::Images& images, accounts::Audit& audit, IdSource& ids,
-                                             const Clock& clock, Options options) {
+                                             files::Files& files, images::Images& images,
+                                             accounts::Audit& audit, IdSource& ids, const Clock& clock,
+                                             Options options) {
   auto importer = TRY(Importer::open(db, files, clock, {std::move(options.folder), options.importers}));
   auto service =
       std::make_unique<Service>(db, accounts, files, images, audit, ids, clock, std::move(importer));
   service->add_guards();
-  quotas.add_source(static_cast<quotas::StorageSource&>(*service));
   return std::unique_ptr<Models>(std::move(service));
 }
 

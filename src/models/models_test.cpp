@@ -68,9 +68,10 @@ class ModelsTest : public ::testing::Test {
   void open() {
     images_ = std::make_unique<FakeImages>();
     models_ =
-        Models::open(platform_.db(), platform_.accounts(), platform_.quotas(), platform_.files(), *images_,
-                     platform_.audit(), platform_.ids(), platform_.clock(), {platform_.host("models"), 2})
+        Models::open(platform_.db(), platform_.accounts(), platform_.files(), *images_, platform_.audit(),
+                     platform_.ids(), platform_.clock(), {platform_.host("models"), 2})
             .value();
+    platform_.quotas().add_source(static_cast<quotas::StorageSource&>(*models_));
     models_->set_training_outputs(outputs_);
     models_->guard_deletion([this](db::Transaction&, std::string_view id) -> Result<void> {
       if (id != in_use_) return {};

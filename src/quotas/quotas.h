@@ -110,8 +110,8 @@ class Quotas {
                                               Compute machine);
   virtual ~Quotas() = default;
 
-  /// Registers who knows what is in use. Called at start, before the first request; the sources must live
-  /// until the server has stopped.
+  /// Registers who knows what is in use; twice is once. Called at start, before the first request; the
+  /// sources must live until the server has stopped.
   virtual void add_source(UsageSource& source) = 0;
   virtual void add_source(StorageSource& source) = 0;
 

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -19,8 +20,8 @@ class Service final : public Quotas {
           const Clock& clock, Compute machine);
   Result<void> make_default_group();
 
-  void add_source(UsageSource& source) override { compute_.push_back(&source); }
-  void add_source(StorageSource& source) override { storage_.push_back(&source); }
+  void add_source(UsageSource& source) override { add_once(compute_, source); }
+  void add_source(StorageSource& source) override { add_once(storage_, source); }
   Quota quota_of(db::Transaction& tx, std::string_view user_id) override;
   Result<Quota> quota_of(std::string_view user_id) override;
   Compute usage_of(db::Transaction& tx, std::string_view user_id) override;
@@ -48,6 +49,10 @@ class Service final : public Quotas {
   Result<void> delete_group(const http::Call& call, std::string_view id);
 
  private:
+  template <class Source>
+  static void add_once(std::vector<Source*>& sources, Source& source) {
+    if (std::find(sources.begin(), sources.end(), &source) == sources.end()) sources.push_back(&source);
+  }
   /// Of an engine on this machine, what the group does not limit is the machine's.
   ResourceGroup completed(ResourceGroup group) const;
   Result<void> check_users(const std::vector<std::string>& users);
