@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/io_context.hpp>
@@ -146,7 +147,8 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   std::size_t sent_ = 0;  ///< of frame_.head and a text body together
   std::uint64_t answer_bytes_ = 0;
   bool http10_ = false, keep_alive_ = false, expects_ = false, streamed_ = false, answer_ready_ = false;
-  bool sent_all_ = false, broken_ = false;
+  bool sent_all_ = false;
+  std::atomic<bool> broken_{false};  ///< cut from the I/O thread even while a worker has the connection
 };
 
 }  // namespace lathe::http

@@ -130,7 +130,7 @@ void Connection::send_answer(Channel& channel) {
     const bool has_body = file->length > 0;
     auto sent = channel.write(head, has_body);
     if (sent && has_body) sent = channel.write_file(*file->fd, file->offset, file->length);
-    broken_ = broken_ || !sent;
+    if (!sent) broken_ = true;
     answer_bytes_ = sent ? file->length : 0;
     if (!sent && sent.error().code == Code::internal)
       log::error("request {}: {}", request_.id, sent.error().message.en);
@@ -146,7 +146,7 @@ void Connection::send_answer(Channel& channel) {
         whole = false;
       }
     }
-    broken_ = broken_ || !whole;
+    if (!whole) broken_ = true;
     answer_bytes_ = writer.written();
   }
   site_.stats.bytes_out.fetch_add(frame_.head.size() + answer_bytes_, std::memory_order_relaxed);
