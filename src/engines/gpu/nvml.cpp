@@ -162,11 +162,14 @@ std::vector<GpuLoad> gpu_load(const std::string& library) {
   return out;
 }
 
-bool mps_is_running() {
+std::string mps_directory() {
   const char* configured = std::getenv("CUDA_MPS_PIPE_DIRECTORY");
-  const std::string pipes = configured ? configured : "/tmp/nvidia-mps";
+  return configured ? configured : "/tmp/nvidia-mps";
+}
+
+bool mps_is_running() {
   struct stat info {};
-  return stat((pipes + "/control").c_str(), &info) == 0 && S_ISSOCK(info.st_mode);
+  return stat((mps_directory() + "/control").c_str(), &info) == 0 && S_ISSOCK(info.st_mode);
 }
 
 }  // namespace lathe::engines

@@ -30,5 +30,7 @@ std::vector<GpuLoad> gpu_load(const std::string& library = "libnvidia-ml.so.1");
 
 /// True where a CUDA MPS control daemon runs, which is what holds a process to a share of a device.
 bool mps_is_running();
+/// Where its pipes are, or would be.
+std::string mps_directory();
 
 }  // namespace lathe::engines

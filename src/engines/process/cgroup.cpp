@@ -125,10 +125,12 @@ bool enable_controllers(const std::string& directory) {
 }
 
 std::optional<std::string> unified_base(const Hierarchy& h) {
-  const std::string own = own_directory(h);
+  std::string own = own_directory(h);
+  const std::string leaf_name = "/lathe-server";
+  if (own.ends_with(leaf_name)) own.resize(own.size() - leaf_name.size());  // this process has moved already
   if (can_make_groups(own)) {
     if (enable_controllers(own)) return own;
-    const std::string leaf = own + "/lathe-server";
+    const std::string leaf = own + leaf_name;
     ::mkdir(leaf.c_str(), 0755);
     if (write_text(leaf + "/cgroup.procs", "0") && enable_controllers(own)) return own;
     write_text(own + "/cgroup.procs", "0");

@@ -12,6 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -45,12 +46,29 @@ void set(std::vector<EnvVar>& env, const EnvVar& wanted) {
   env.push_back(wanted);
 }
 
+/// What the MPS clients in the run hold themselves to: the same share of the cores of every device, and of
+/// each device, numbered as the run sees them, its memory.
+void limit_shares(std::vector<EnvVar>& env, const Resources& resources, const SandboxRules& rules) {
+  std::int64_t cores = 100;
+  std::string memory;
+  for (std::size_t i = 0; i < resources.gpus.size(); ++i) {
+    const GpuGrant& gpu = resources.gpus[i];
+    if (gpu.share_cores_percent > 0) cores = std::min(cores, gpu.share_cores_percent);
+    if (gpu.share_memory_bytes > 0)
+      memory += fmt::format("{}{}={}M", memory.empty() ? "" : ",", i, gpu.share_memory_bytes >> 20);
+  }
+  set(env, {"CUDA_MPS_PIPE_DIRECTORY", rules.mps_directory});
+  set(env, {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", std::to_string(cores)});
+  if (!memory.empty()) set(env, {"CUDA_MPS_PINNED_DEVICE_MEM_LIMIT", memory});
+}
+
 }  // namespace
 
 void fields(Fields& f, SandboxRules& r) {
   f.field("systemPaths", r.system_paths, {.max_length = 10'000});
   f.field("hiddenPaths", r.hidden_paths, {.max_length = 10'000});
   f.field("userNamespace", r.user_namespace);
+  f.field("mpsDirectory", r.mps_directory, {.max_length = 10'000});
 }
 
 Result<void> enter_user_namespace(std::int64_t uid, std::int64_t gid) {
@@ -94,7 +112,13 @@ Result<void> drop_privileges(const LaunchPlan& plan, const SandboxRules& rules) 
   return install_syscall_filter();
 }
 
-std::vector<std::string> environment(const LaunchPlan& plan, std::size_t rank) {
+bool has_gpu_share(const Resources& resources) {
+  return std::any_of(resources.gpus.begin(), resources.gpus.end(), [](const GpuGrant& gpu) {
+    return gpu.share_memory_bytes > 0 || gpu.share_cores_percent > 0;
+  });
+}
+
+std::vector<std::string> environment(const LaunchPlan& plan, std::size_t rank, const SandboxRules& rules) {
   std::vector<EnvVar> env;
   for (const auto& var : plan.env) set(env, var);
   for (const auto& var : plan.ranks[rank].env) set(env, var);
@@ -111,6 +135,7 @@ std::vector<std::string> environment(const LaunchPlan& plan, std::size_t rank) {
                                      : std::to_string(gpu.index);
   }
   set(env, {"CUDA_VISIBLE_DEVICES", devices});
+  if (has_gpu_share(plan.ranks[rank].resources)) limit_shares(env, plan.ranks[rank].resources, rules);
   set(env, {"NVIDIA_VISIBLE_DEVICES", devices.empty() ? "void" : devices});
   std::vector<std::string> out;
   for (const auto& var : env) out.push_back(var.name + "=" + var.value);

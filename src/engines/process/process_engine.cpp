@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <filesystem>
 #include <map>
 #include <mutex>
 #include <set>
@@ -21,6 +22,7 @@
 
 #include "base/directory.h"
 #include "base/log.h"
+#include "engines/gpu/nvml.h"
 #include "engines/process/cgroup.h"
 #include "engines/process/end_text.h"
 #include "engines/process/probe.h"
@@ -40,6 +42,13 @@ bool has_ended(const Fd& process) {
   return !process || (::poll(&wait, 1, 0) == 1);
 }
 
+/// Waits a moment for a process that is dying. Should the number be another's by now, that costs the moment.
+void await_end(std::int64_t pid) {
+  const Fd process = open_process(pid);
+  pollfd wait{process.get(), POLLIN, 0};
+  if (process) ::poll(&wait, 1, 500);
+}
+
 std::vector<std::string> entries(int folder) {
   std::vector<std::string> out;
   const int copy = ::openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -53,12 +62,11 @@ std::vector<std::string> entries(int folder) {
   return out;
 }
 
-/// The launch record goes last: a folder without it is a run that never was, or is no more.
+/// The launch record goes first: a folder with one and without a claim would be run.
 void erase(int parent, const std::string& name) {
   if (auto folder = RunFolder::open(parent, name); folder.ok()) {
-    for (const auto& file : entries(folder->fd()))
-      if (file != RunFolder::kLaunch) ::unlinkat(folder->fd(), file.c_str(), 0);
     ::unlinkat(folder->fd(), RunFolder::kLaunch, 0);
+    for (const auto& file : entries(folder->fd())) ::unlinkat(folder->fd(), file.c_str(), 0);
   }
   ::unlinkat(parent, name.c_str(), AT_REMOVEDIR);
 }
@@ -75,6 +83,7 @@ bool is_plain(const std::string& run_id) {
 
 struct ProcessEngine::State {
   explicit State(Options given) : options(std::move(given)) {
+    options.state_dir = std::filesystem::absolute(options.state_dir);
     auto directory = Directory::create(options.state_dir);
     if (!directory.ok()) throw std::runtime_error(directory.error().describe(Language::en));
     root = std::move(*directory);
@@ -85,7 +94,8 @@ struct ProcessEngine::State {
     } else {
       unusable = std::move(probed).error().message;
     }
-    cgroups = CgroupTree::discover();
+    cgroups = options.cgroups ? *options.cgroups : CgroupTree::discover();
+    if (mps_is_running()) options.rules.mps_directory = mps_directory();
     for (const auto& run_id : entries(root.fd())) adopt(run_id);
   }
 
@@ -99,15 +109,12 @@ struct ProcessEngine::State {
   void adopt(const std::string& run_id) {
     auto opened = folder(run_id);
     if (!opened.ok()) return;
-    if (!opened->has(RunFolder::kClaim)) {
-      // Nobody runs it yet. Whoever asked for it asks again; a supervisor that is just coming up finds the
-      // lock taken or the folder gone.
-      if (const auto lock = opened->lock(); lock || !opened->has(RunFolder::kLock)) {
-        if (!opened->has(RunFolder::kClaim)) return erase(root.fd(), run_id);
-      }
-    }
+    if (!opened->has(RunFolder::kLaunch)) return erase(root.fd(), run_id);
     watcher.watch_folder(run_id, path(run_id));
-    watch_supervisor(run_id, *opened);
+    if (opened->has(RunFolder::kClaim)) return watch_supervisor(run_id, *opened);
+    // It was accepted, and nobody is known to run it: of two supervisors the one that claims it does.
+    if (auto spawned = spawn_supervisor(run_id); !spawned.ok())
+      log::error("run {}: {}", run_id, spawned.error().describe(Language::en));
   }
 
   void watch_supervisor(const std::string& run_id, const RunFolder& run) {
@@ -131,11 +138,10 @@ struct ProcessEngine::State {
       return Error{Code::failed_precondition,
                    {"本机无法隔离网络", "this machine does not let the server isolate the network"}};
     for (const auto& rank : plan.ranks)
-      for (const auto& gpu : rank.resources.gpus)
-        if (gpu.share_memory_bytes > 0 || gpu.share_cores_percent > 0)
-          return Error{Code::failed_precondition,
-                       {"本机没有运行 CUDA MPS，无法限制 GPU 份额",
-                        "no CUDA MPS daemon runs here to hold a job to its share of a GPU"}};
+      if (has_gpu_share(rank.resources) && options.rules.mps_directory.empty())
+        return Error{Code::failed_precondition,
+                     {"本机没有运行 CUDA MPS，无法限制 GPU 份额",
+                      "no CUDA MPS daemon runs here to hold a job to its share of a GPU"}};
     return {};
   }
 
@@ -174,11 +180,12 @@ struct ProcessEngine::State {
     ::posix_spawn_file_actions_adddup2(&files, 1, 2);
     posix_spawnattr_t attributes;
     ::posix_spawnattr_init(&attributes);
-    sigset_t none, all;
+    sigset_t none, changed;
     ::sigemptyset(&none);
-    ::sigfillset(&all);
+    ::sigemptyset(&changed);
+    for (int signal : {SIGPIPE, SIGHUP, SIGINT, SIGTERM, SIGCHLD}) ::sigaddset(&changed, signal);
     ::posix_spawnattr_setsigmask(&attributes, &none);
-    ::posix_spawnattr_setsigdefault(&attributes, &all);
+    ::posix_spawnattr_setsigdefault(&attributes, &changed);
     ::posix_spawnattr_setflags(&attributes,
                                POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     pid_t pid = 0;
@@ -218,8 +225,8 @@ struct ProcessEngine::State {
     if (watch) watch_supervisor(run_id, run);
   }
 
-  /// Ends an unfinished run whose supervisor is gone. Whoever gets the lock knows that nothing of the run
-  /// lives: its processes hold it too.
+  /// Ends an unfinished run whose supervisor is gone. The ranks' first processes hold the lock too, so that
+  /// whoever gets it knows that they are dead or dying.
   Result<void> settle(const std::string& run_id, const RunFolder& run, const LaunchRecord& launch) {
     const bool launching_now = is_launching(run_id);
     auto claim = TRY(run.read<ClaimRecord>(RunFolder::kClaim));
@@ -269,6 +276,7 @@ struct ProcessEngine::State {
       record.end.cpu_seconds = group.cpu_seconds().value_or(0);
       record.end.memory_peak_bytes = group.memory_peak();
       record.end.message = end_text(record.end, launch.plan, std::nullopt, std::nullopt);
+      if (records.starts[i]) await_end(records.starts[i]->pid);
       if (!group.destroy())
         log::warning("run {}: processes of a lost rank would not die", launch.plan.run_id);
       TRY(run.write(RunFolder::end_name(i), record, Durable::yes));
@@ -326,7 +334,9 @@ Capabilities ProcessEngine::capabilities() const {
   lacks(out.isolates_network, "不能隔离作业的网络", "a job's network cannot be isolated");
   lacks(!state_->namespaces.user_namespace, "服务器不是 root：作业以服务器自己的用户运行",
         "the server is not root: jobs run as the server's own user");
-  lacks(out.gpu_shares, "没有 CUDA MPS：GPU 只能整卡或按 MIG 分配",
+  out.gpu_shares = !state_->options.rules.mps_directory.empty();
+  const bool has_gpus = ::access("/dev/nvidiactl", F_OK) == 0;
+  lacks(out.gpu_shares || !has_gpus, "没有 CUDA MPS：GPU 只能整卡或按 MIG 分配",
         "no CUDA MPS: GPUs are given out whole or as MIG slices only");
   return out;
 }

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engines/engine.h"
+#include "engines/process/cgroup.h"
 #include "engines/process/sandbox.h"
 
 namespace lathe::engines {
@@ -21,9 +23,11 @@ class ProcessEngine final : public Engine {
     /// Starts a supervisor: this program with the run's id as one more argument, in the run's folder. Must
     /// reach supervise_main.
     std::vector<std::string> supervisor = {"/proc/self/exe", "supervise"};
-    /// `hidden_paths` should name the server's data directory and configuration. user_namespace is set by the
-    /// engine.
+    /// `hidden_paths` should name the server's data directory and configuration. The engine itself sets
+    /// user_namespace and mps_directory.
     SandboxRules rules = {};
+    /// Where groups are made; unset: found out.
+    std::optional<CgroupTree> cgroups = {};
   };
   /// Throws std::runtime_error if the state directory cannot be used.
   explicit ProcessEngine(Options options);

@@ -58,7 +58,7 @@ void arrange_descriptors(const RankProcess& rank) {
 }
 
 void reset_signals() {
-  for (int signal = 1; signal < NSIG; ++signal) ::signal(signal, SIG_DFL);
+  for (int ignored : {SIGPIPE, SIGHUP, SIGINT}) ::signal(ignored, SIG_DFL);  // by the supervisor
   sigset_t none;
   ::sigemptyset(&none);
   ::sigprocmask(SIG_SETMASK, &none, nullptr);
@@ -106,7 +106,7 @@ void limit_by_process(const LaunchRecord& launch, std::size_t rank) {
   ::setsid();
   limit_by_process(rank.launch, rank.rank);
   const auto& plan = rank.launch.plan;
-  auto env = environment(plan, rank.rank);
+  auto env = environment(plan, rank.rank, rank.launch.rules);
   std::vector<char*> argv_pointers, env_pointers;
   for (const auto& argument : plan.argv) argv_pointers.push_back(const_cast<char*>(argument.c_str()));
   for (auto& var : env) env_pointers.push_back(var.data());
@@ -223,7 +223,9 @@ pid_t start_command(const RankProcess& rank) {
 
 Result<pid_t> spawn_rank(RankProcess rank, int clone_into_cgroup) {
   clone_args args{};
-  args.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS;
+  args.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS;
+  // MPS clients and their server share memory.
+  if (!has_gpu_share(rank.launch.plan.ranks[rank.rank].resources)) args.flags |= CLONE_NEWIPC;
   args.exit_signal = SIGCHLD;
   if (clone_into_cgroup >= 0) {
     args.flags |= CLONE_INTO_CGROUP;

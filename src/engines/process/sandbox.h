@@ -18,6 +18,9 @@ struct SandboxRules {
   std::vector<std::string> hidden_paths = {};
   /// Namespaces come from a user namespace: the server is not root.
   bool user_namespace = false;
+  /// Where the CUDA MPS control daemon listens, or "". A rank that has a share of a GPU sees this directory
+  /// and the host's /dev/shm, by which MPS works.
+  std::string mps_directory = {};
 };
 void fields(Fields& f, SandboxRules& r);
 
@@ -41,6 +44,9 @@ Result<void> drop_privileges(const LaunchPlan& plan, const SandboxRules& rules);
 
 /// The environment of a rank, complete: defaults, then the plan's, then the rank's, then what selects its
 /// GPUs. "NAME=value" each.
-std::vector<std::string> environment(const LaunchPlan& plan, std::size_t rank);
+std::vector<std::string> environment(const LaunchPlan& plan, std::size_t rank, const SandboxRules& rules);
+
+/// Is any of these a part of a device that MPS has to hold it to?
+bool has_gpu_share(const Resources& resources);
 
 }  // namespace lathe::engines

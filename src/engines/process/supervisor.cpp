@@ -118,7 +118,6 @@ class Supervisor {
     rank.output = Fd(output[0]);
     Fd their_output(output[1]);
     ::fcntl(rank.output.get(), F_SETFL, O_NONBLOCK);
-    ::fcntl(rank.output.get(), F_SETPIPE_SZ, 1 << 20);
     if (!launch_.rules.user_namespace)  // or else nobody could open /dev/stdout
       (void)!::fchown(their_output.get(), static_cast<uid_t>(plan().uid), static_cast<gid_t>(plan().gid));
     Fd lock(::fcntl(lock_.get(), F_DUPFD_CLOEXEC, 3));

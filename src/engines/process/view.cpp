@@ -176,15 +176,22 @@ class View {
     if (has_mig) TRY(add_host("/dev/nvidia-caps", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, false));
     add("/dev/pts", TRY(new_filesystem("devpts", {{"ptmxmode", "0666"}, {"mode", "0620"}},
                                        MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)));
-    std::int64_t shm = resources_.shm_bytes > 0 ? resources_.shm_bytes : resources_.memory_bytes / 2;
-    std::vector<std::pair<const char*, std::string>> options = {{"mode", "1777"}};
-    if (shm > 0) options.emplace_back("size", std::to_string(shm));
-    add("/dev/shm", TRY(new_filesystem("tmpfs", std::move(options), kSafe)));
     links_.emplace_back("/dev/fd", "/proc/self/fd");
     links_.emplace_back("/dev/stdin", "/proc/self/fd/0");
     links_.emplace_back("/dev/stdout", "/proc/self/fd/1");
     links_.emplace_back("/dev/stderr", "/proc/self/fd/2");
     links_.emplace_back("/dev/ptmx", "pts/ptmx");
+    if (!rules_.mps_directory.empty() && has_gpu_share(resources_)) {
+      const Fd pipes(::open(rules_.mps_directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+      if (!pipes) return failed("open " + rules_.mps_directory);
+      add(rules_.mps_directory,
+          TRY(copy_tree(pipes.get(), kSafe | MOUNT_ATTR_NOEXEC, rules_.user_namespace)));
+      return add_host("/dev/shm", kSafe | MOUNT_ATTR_NOEXEC, false);
+    }
+    std::int64_t shm = resources_.shm_bytes > 0 ? resources_.shm_bytes : resources_.memory_bytes / 2;
+    std::vector<std::pair<const char*, std::string>> options = {{"mode", "1777"}};
+    if (shm > 0) options.emplace_back("size", std::to_string(shm));
+    add("/dev/shm", TRY(new_filesystem("tmpfs", std::move(options), kSafe)));
     return {};
   }
 
@@ -304,6 +311,7 @@ class View {
     const Fd tree = TRY(copy_tree(source.get(), kSafe | MOUNT_ATTR_RDONLY, false));
     if (::move_mount(tree.get(), "", place.get(), "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0)
       return failed(fmt::format("mount {}", target));
+    ::unlinkat(root_.get(), made, 0);
     return {};
   }
 
