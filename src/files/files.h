@@ -47,7 +47,8 @@ class Reservation {
   virtual void commit(std::int64_t bytes, std::int64_t inodes) = 0;
 };
 
-/// Safe from any thread. References given to `open` must outlive it.
+/// Safe from any thread. References given to `open` must outlive it. Who opens it adds it to the quotas'
+/// sources.
 class Files : public quotas::StorageSource {
  public:
   /// Finishes or removes what uploads were under way when the server ended, and starts counting usage in the

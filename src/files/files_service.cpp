@@ -51,7 +51,6 @@ Result<std::unique_ptr<Files>> Files::open(db::Database& db, accounts::Accounts&
                                            const Clock& clock, Options options) {
   auto files = std::make_unique<FilesService>(db, accounts, quotas, audit, ids, clock, std::move(options));
   TRY(files->start());
-  quotas.add_source(static_cast<quotas::StorageSource&>(*files));
   return std::unique_ptr<Files>(std::move(files));
 }
 

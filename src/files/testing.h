@@ -81,6 +81,7 @@ class Platform {
     options.upload_checkpoint = 1000;
     options.max_parts = 50;
     files_ = Files::open(*db_, *accounts_, *quotas_, *audit_, ids_, clock_, options).value();
+    quotas_->add_source(*files_);
     api_ = std::make_unique<http::Api>(http::Api::Hooks{
         .authenticate = [](const http::Request& r) -> Result<http::Identity> {
           const std::string token(r.headers.get("authorization"));

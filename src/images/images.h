@@ -48,7 +48,7 @@ struct Options {
 };
 
 /// Safe from any thread. References given to `open` must outlive it. Imports under way end with it, and begin
-/// again at the next start.
+/// again at the next start. Who opens it adds it to the quotas' sources.
 class Images : public quotas::StorageSource {
  public:
   static Result<std::unique_ptr<Images>> open(db::Database& db, accounts::Accounts& accounts,
