@@ -42,7 +42,7 @@ Importer::~Importer() {
 }
 
 Result<void> Importer::start() {
-  TRY(root_.remove_tree(path_of(kStaging)));
+  // What a killed server has left in there is cleared by the imports and removals that begin again.
   TRY(root_.make_directories(path_of(kStaging), 0700));
   auto removals = TRY(db_.read(
       [](db::Transaction& tx) -> Result<std::vector<store::RemovalRow>> { return store::removals(tx); }));
@@ -178,8 +178,7 @@ bool Importer::import(const Task& task, Active& active) {
     row.failure_en = why.describe(Language::en);
     row.stored_bytes = row.stored_inodes = 0;
     // What was copied must be gone before it is no longer charged.
-    for (const std::string& left : {fmt::format("{}/{}", kStaging, row.id), row.folder})
-      if (!left.empty() && !root_.remove_tree(path_of(left)).ok()) return true;
+    if (!clear(row.id, row.folder).ok()) return true;
     log::warning("model version {} could not be imported: {}", row.id, row.failure_en);
   }
   row.ended_at = row.updated_at = clock_.now();
@@ -210,7 +209,7 @@ Result<void> Importer::import_files(store::VersionRow& row, Active& active) {
   const Path staging = path_of(fmt::format("{}/{}", kStaging, row.id));
   // There already: it was renamed, and the server killed before it could say so.
   if (!root_.exists(target)) {
-    TRY(root_.remove_tree(staging));
+    TRY(remove_folder(staging));
     TRY(copy_files(row, staging, active));
     TRY(copy_config(row, staging, active));
     if (broken_off(active)) return broken_off_error();
@@ -329,14 +328,35 @@ Result<void> Importer::inspect(store::VersionRow& row) {
 
 // --- removals ----------------------------------------------------------------------------------------------
 
-bool Importer::remove(const Task& task) {
-  for (const std::string& folder : {fmt::format("{}/{}", kStaging, task.version_id), task.folder}) {
-    if (folder.empty()) continue;
-    if (auto removed = root_.remove_tree(path_of(folder)); !removed) {
-      log::error("the files of model version {} could not be removed: {}", task.version_id,
-                 removed.error().message.en);
-      return true;
+/// Like remove_tree, but ends with the server: on some disks a file takes milliseconds.
+Result<void> Importer::remove_folder(const Path& path) {
+  while (true) {
+    auto page = root_.list(path, "", 100);
+    if (!page.ok() && page.error().code == Code::not_found) return {};
+    if (!page.ok()) return page.error();
+    if (page->empty()) return root_.remove_tree(path);
+    for (const auto& entry : *page) {
+      if (stop_) return broken_off_error();
+      // A job may have given it a name that no request could.
+      const auto below = Path::parse(entry.name, "folder");
+      if (!below.ok()) return root_.remove_tree(path);
+      TRY(root_.remove_tree(path / *below));
     }
+  }
+}
+
+Result<void> Importer::clear(const std::string& version_id, const std::string& folder) {
+  TRY(remove_folder(path_of(fmt::format("{}/{}", kStaging, version_id))));
+  if (!folder.empty()) TRY(remove_folder(path_of(folder)));
+  return {};
+}
+
+bool Importer::remove(const Task& task) {
+  if (auto cleared = clear(task.version_id, task.folder); !cleared.ok()) {
+    if (!stop_)
+      log::error("the files of model version {} could not be removed: {}", task.version_id,
+                 cleared.error().message.en);
+    return true;
   }
   const auto recorded = db_.write([&](db::Transaction& tx) -> Result<void> {
     store::delete_removal(tx, task.version_id);

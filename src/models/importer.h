@@ -82,6 +82,9 @@ class Importer {
   Result<void> copy_config(const store::VersionRow& row, const Path& staging, Active& active);
   Result<void> charge(store::VersionRow& row, const TreeSize& size);
   Result<void> inspect(store::VersionRow& row);
+  Result<void> remove_folder(const Path& path);
+  /// Removes what there is of a version, staged or whole.
+  Result<void> clear(const std::string& version_id, const std::string& folder);
   bool broken_off(const Active& active) const;
   /// Nothing: the version is no more.
   Result<bool> record(const store::VersionRow& row);
