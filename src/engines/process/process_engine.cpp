@@ -4,15 +4,12 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
-#include <signal.h>
-#include <spawn.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <mutex>
@@ -27,6 +24,7 @@
 #include "engines/process/end_text.h"
 #include "engines/process/probe.h"
 #include "engines/process/record.h"
+#include "engines/process/spawn.h"
 #include "engines/process/watcher.h"
 
 namespace lathe::engines {
@@ -113,7 +111,7 @@ struct ProcessEngine::State {
     watcher.watch_folder(run_id, path(run_id));
     if (opened->has(RunFolder::kClaim)) return watch_supervisor(run_id, *opened);
     // It was accepted, and nobody is known to run it: of two supervisors the one that claims it does.
-    if (auto spawned = spawn_supervisor(run_id); !spawned.ok())
+    if (auto spawned = supervise(run_id); !spawned.ok())
       log::error("run {}: {}", run_id, spawned.error().describe(Language::en));
   }
 
@@ -158,41 +156,10 @@ struct ProcessEngine::State {
         Durable::no);
   }
 
-  Result<void> spawn_supervisor(const std::string& run_id) {
-    std::vector<std::string> words = options.supervisor;
-    words.push_back(run_id);
-    std::vector<char*> argv;
-    for (auto& word : words) argv.push_back(word.data());
-    argv.push_back(nullptr);
-    // Nothing of the server's environment, which may hold secrets.
-    std::vector<std::string> vars = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"};
-    if (const char* zone = ::getenv("TZ")) vars.push_back(std::string("TZ=") + zone);
-    std::vector<char*> env;
-    for (auto& var : vars) env.push_back(var.data());
-    env.push_back(nullptr);
-
-    const std::string folder = path(run_id);
-    posix_spawn_file_actions_t files;
-    ::posix_spawn_file_actions_init(&files);
-    ::posix_spawn_file_actions_addopen(&files, 0, "/dev/null", O_RDONLY, 0);
-    ::posix_spawn_file_actions_addchdir_np(&files, folder.c_str());
-    ::posix_spawn_file_actions_addopen(&files, 1, "supervisor.log", O_WRONLY | O_CREAT | O_APPEND, 0600);
-    ::posix_spawn_file_actions_adddup2(&files, 1, 2);
-    posix_spawnattr_t attributes;
-    ::posix_spawnattr_init(&attributes);
-    sigset_t none, changed;
-    ::sigemptyset(&none);
-    ::sigemptyset(&changed);
-    for (int signal : {SIGPIPE, SIGHUP, SIGINT, SIGTERM, SIGCHLD}) ::sigaddset(&changed, signal);
-    ::posix_spawnattr_setsigmask(&attributes, &none);
-    ::posix_spawnattr_setsigdefault(&attributes, &changed);
-    ::posix_spawnattr_setflags(&attributes,
-                               POSIX_SPAWN_SETSID | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
-    pid_t pid = 0;
-    const int why = ::posix_spawn(&pid, argv[0], &files, &attributes, argv.data(), env.data());
-    ::posix_spawn_file_actions_destroy(&files);
-    ::posix_spawnattr_destroy(&attributes);
-    if (why != 0) return system_error(fmt::format("start {}", argv[0]), why);
+  Result<void> supervise(const std::string& run_id) {
+    std::vector<std::string> argv = options.supervisor;
+    argv.push_back(run_id);
+    const pid_t pid = TRY(spawn_supervisor(std::move(argv), path(run_id)));
     watcher.watch_process(run_id, open_process(pid));
     const std::lock_guard guard(mutex);
     watched.insert(run_id);
@@ -359,7 +326,7 @@ Result<void> ProcessEngine::start(const LaunchPlan& plan) {
   if (auto run = s.folder(plan.run_id); run.ok() && (run->has(RunFolder::kClaim) || run->locked())) return {};
   TRY(s.prepare_folder(plan));
   s.watcher.watch_folder(plan.run_id, s.path(plan.run_id));
-  return s.spawn_supervisor(plan.run_id);
+  return s.supervise(plan.run_id);
 }
 
 Result<RunStatus> ProcessEngine::inspect(const std::string& run_id) {
