@@ -16,19 +16,20 @@ namespace lathe::engines {
 
 namespace {
 
-/// Runs `unshare` with these flags in a child and returns its errno, or that of the newer mount calls. The
-/// caller may have threads, so the child does nothing but system calls.
+/// Makes a child with these namespaces, tries in it what every run needs, and returns the errno of what
+/// failed. The caller may have threads, so the child does nothing but system calls.
 int try_flags(int flags) {
-  const pid_t pid = static_cast<pid_t>(::syscall(SYS_clone, SIGCHLD, nullptr, nullptr, nullptr, nullptr));
+  const auto pid = static_cast<pid_t>(
+      ::syscall(SYS_clone, static_cast<unsigned long>(flags) | SIGCHLD, nullptr, nullptr, nullptr, nullptr));
   if (pid == 0) {
-    int why = 0;
-    if (::unshare(flags) != 0) {
-      why = errno;
-    } else if (flags & CLONE_NEWNS) {
-      struct mount_attr none {};
-      if (::syscall(SYS_mount_setattr, -1, "", 0, &none, sizeof none) != 0 && errno == ENOSYS) why = ENOSYS;
-    }
-    ::_exit(why);
+    struct mount_attr none {};
+    if (::syscall(SYS_mount_setattr, -1, "", 0, &none, sizeof none) != 0 && errno == ENOSYS) ::_exit(ENOSYS);
+    // A container that covers parts of its /proc does not let anybody mount one that shows them.
+    const int proc = static_cast<int>(::syscall(SYS_fsopen, "proc", FSOPEN_CLOEXEC));
+    if (proc < 0 || ::syscall(SYS_fsconfig, proc, FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0 ||
+        ::syscall(SYS_fsmount, proc, FSMOUNT_CLOEXEC, 0) < 0)
+      ::_exit(errno);
+    ::_exit(0);
   }
   if (pid < 0) return errno;
   int status = 0;
