@@ -69,12 +69,8 @@ bool listed(std::string_view list, std::string_view item) {
   }
 }
 
-/// May groups be made in this directory? Found out by making one.
 bool can_make_groups(const std::string& directory) {
-  const std::string probe = fmt::format("{}/lathe-probe-{}", directory, ::getpid());
-  if (::mkdir(probe.c_str(), 0755) != 0) return false;
-  ::rmdir(probe.c_str());
-  return true;
+  return ::faccessat(AT_FDCWD, directory.c_str(), W_OK, AT_EACCESS) == 0;
 }
 
 struct Hierarchy {
