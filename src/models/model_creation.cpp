@@ -254,6 +254,7 @@ Result<Service::Created> Service::insert(const http::Call& call, const accounts:
       model = store::ModelRow{.id = rows.empty() ? request_id : ids_.next(),
                               .user_id = user.id,
                               .name = name,
+                              .name_key = {},
                               .description = a.description,
                               .type = a.type,
                               .developer = a.developer,

@@ -13,6 +13,14 @@ db::Value text(std::string_view value) {
   return std::string(value);
 }
 
+/// Names are looked up whatever the case of their Latin letters, alike in every database.
+std::string key_of(std::string_view name) {
+  std::string out(name);
+  for (char& c : out)
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  return out;
+}
+
 /// The filter as conditions, and their arguments from $1 on.
 struct Where {
   std::vector<std::string> conditions;
@@ -21,7 +29,7 @@ struct Where {
   explicit Where(const Filter& filter) {
     if (filter.user_id) add("user_id = {}", *filter.user_id);
     if (!filter.type.empty()) add("type = {}", filter.type);
-    if (!filter.name.empty()) add("LOWER(name) LIKE LOWER({}) ESCAPE '!'", pattern(filter.name));
+    if (!filter.name.empty()) add("name_key LIKE {} ESCAPE '!'", pattern(key_of(filter.name)));
   }
   void add(fmt::format_string<std::string> condition, std::string value) {
     args.push_back(std::move(value));
@@ -60,6 +68,7 @@ void fields(Fields& f, ModelRow& row) {
   f.field("id", row.id);
   f.field("user_id", row.user_id);
   f.field("name", row.name);
+  f.field("name_key", row.name_key);
   f.field("description", row.description);
   f.field("type", row.type);
   f.field("developer", row.developer);
@@ -129,11 +138,13 @@ std::optional<ModelRow> model_named(db::Transaction& tx, std::string_view user_i
                                   {text(user_id), text(name)});
 }
 
-void insert(db::Transaction& tx, const ModelRow& row) {
+void insert(db::Transaction& tx, ModelRow row) {
+  row.name_key = key_of(row.name);
   db::insert(tx, "models", row);
 }
 
-void update(db::Transaction& tx, const ModelRow& row) {
+void update(db::Transaction& tx, ModelRow row) {
+  row.name_key = key_of(row.name);
   db::update(tx, "models", row);
 }
 

@@ -17,7 +17,9 @@
 namespace lathe::models::store {
 
 struct ModelRow {
-  std::string id, user_id, name, description, type, developer;
+  std::string id, user_id, name;
+  std::string name_key;  ///< set by insert and update
+  std::string description, type, developer;
   std::vector<HyperParameter> hyper_parameters;
   Time created_at{}, updated_at{};
 };
@@ -75,8 +77,8 @@ struct Filter {
 
 std::optional<ModelRow> model(db::Transaction& tx, std::string_view id);
 std::optional<ModelRow> model_named(db::Transaction& tx, std::string_view user_id, std::string_view name);
-void insert(db::Transaction& tx, const ModelRow& row);
-void update(db::Transaction& tx, const ModelRow& row);
+void insert(db::Transaction& tx, ModelRow row);
+void update(db::Transaction& tx, ModelRow row);
 void delete_model(db::Transaction& tx, std::string_view id);
 bool has_models(db::Transaction& tx, std::string_view user_id);
 

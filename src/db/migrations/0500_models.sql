@@ -2,6 +2,7 @@ CREATE TABLE models (
   id TEXT PRIMARY KEY,
   user_id TEXT NOT NULL,
   name TEXT NOT NULL,
+  name_key TEXT NOT NULL, -- in small letters, for looking it up by a part of it
   description TEXT NOT NULL,
   type TEXT NOT NULL,
   developer TEXT NOT NULL,
@@ -13,8 +14,8 @@ CREATE TABLE models (
 CREATE UNIQUE INDEX models_by_user_and_name ON models (user_id, name);
 
 -- Lists, whosever they show, are answered from these alone, save the rows of the page itself.
-CREATE INDEX models_of_user ON models (user_id, id, name, type);
-CREATE INDEX models_of_all ON models (id, name, type, user_id);
+CREATE INDEX models_of_user ON models (user_id, id, name_key, type);
+CREATE INDEX models_of_all ON models (id, name_key, type, user_id);
 
 CREATE TABLE model_versions (
   id TEXT PRIMARY KEY,
