@@ -21,7 +21,7 @@ FEATURES = set(RANK) - OPEN - {"app"}
 # What folders offer beside x.h and x_service.h.
 INTERFACES = {
     "accounts": {"audit.h"},
-    "engines": {"engine.h", "launch_plan.h", "gpu/gpu_pool.h"},
+    "engines": {"engine.h", "launch_plan.h", "gpu/gpu_pool.h", "engine_set.h"},
     "jobs": {"command.h"},  # values into commands, environment: services start programs as jobs do
 }
 BAD_NAMES = {"types", "utils", "util", "common", "helpers", "misc"}

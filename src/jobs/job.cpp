@@ -362,9 +362,11 @@ void fields(Fields& f, JobDirectory& directory) {
 void fields(Fields& f, JobSpec& spec) {
   word(f, "kind", spec.kind, job_kind);
   f.field("image", spec.image);
+  f.field("imageId", spec.image_id);
   f.field("framework", spec.framework);
   f.field("command", spec.command, {.max_length = 65536});
   f.field("algorithmId", spec.algorithm_id);
+  f.field("argv", spec.argv, {.max_length = 65536});
   f.field("strategy", spec.strategy);
   f.field("commonParameters", spec.common_parameters);
   f.field("tuningParameters", spec.tuning_parameters);

@@ -198,11 +198,13 @@ struct JobDirectory {
 /// Everything that decides what runs. Written at creation, never changed: a retry runs the same spec.
 struct JobSpec {
   JobKind kind = JobKind::modelling;
-  std::string image;         ///< as asked for; "host" is this machine's own software
-  std::string framework;     ///< PyTorch, TensorFlow, scikit-learn, MPI; "" is PyTorch's environment
-  std::string command;       ///< shell line with its placeholders replaced; "" with a preset algorithm
-  std::string algorithm_id;  ///< preset algorithm; "" for a custom command
-  std::string strategy;      ///< LoRA, FineTune, …
+  std::string image;              ///< "name:tag", or "host": this machine's own software
+  std::string image_id;           ///< of its record; "" for the host
+  std::string framework;          ///< PyTorch, TensorFlow, scikit-learn, MPI; "" is PyTorch's environment
+  std::string command;            ///< shell line with `${…}` placeholders; "" with a preset algorithm
+  std::string algorithm_id;       ///< preset algorithm; "" for a custom command
+  std::vector<std::string> argv;  ///< of a preset algorithm, complete
+  std::string strategy;           ///< LoRA, FineTune, …
   std::vector<HyperParameter> common_parameters;
   std::vector<HyperParameter> tuning_parameters;
   std::vector<EnvironmentVariable> environment;

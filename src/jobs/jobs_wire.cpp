@@ -11,6 +11,8 @@ constexpr Rule kName{.form = Form::name};
 constexpr Rule kId{.max_length = 64, .form = Form::id};
 constexpr Rule kLine{.form = Form::line};
 
+constexpr Rule kTimeLimit{.doc = "运行时间上限，秒，0 为不限（本平台的扩充）", .min = 0, .max = 1e8};
+
 constexpr Rule path(std::string_view doc) {
   return {.doc = doc, .max_length = 4096, .form = Form::path};
 }
@@ -97,6 +99,7 @@ void fields(Fields& f, CreateTask& t) {
   f.field("workingDir", t.workingDir, path("脚本工作目录"));
   f.field("zoneId", t.zoneId, id("资源组ID"));
   f.field("zoneName", t.zoneName, title("资源组名"));
+  f.field("timeLimit", t.timeLimit, kTimeLimit);
 }
 
 CreateTask CreateTaskRequest::task() && {
@@ -142,6 +145,7 @@ void fields(Fields& f, CreateEvaluation& e) {
   f.field("resource", e.resource, {.doc = "模型评估资源申请", .required = true});
   f.embedded("env", e.env, {.doc = "环境变量"});
   f.field("description", e.description, text("描述信息"));
+  f.field("timeLimit", e.timeLimit, kTimeLimit);
 }
 
 void fields(Fields& f, CreatedTask& created) {

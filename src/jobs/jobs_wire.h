@@ -59,6 +59,7 @@ struct CreateTask {
   std::string resourceGroupKey, resourceName, resourceType, storageMedium, type, userId, userName;
   std::vector<Json> variable;
   std::string workingDir, zoneId, zoneName;
+  std::int64_t timeLimit = 0;  ///< seconds; 0: none. This project's addition
 };
 void fields(Fields& f, CreateTask& task);
 
@@ -87,6 +88,7 @@ struct CreateEvaluation {
   std::optional<EvaluationResource> resource;
   std::vector<Json> env;  ///< travels as a list or as a string that holds one; given back as a string
   std::string description;
+  std::int64_t timeLimit = 0;  ///< seconds; 0: none. This project's addition
 };
 void fields(Fields& f, CreateEvaluation& evaluation);
 
