@@ -1,0 +1,463 @@
+#include "jobs/reconciler.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "jobs/capacity.h"
+#include "jobs/log_tail.h"
+
+namespace lathe::jobs {
+
+namespace {
+
+constexpr Duration kLongestPause{30'000};
+
+bool is_refusal(Reason reason) {
+  return info(reason).kind == ReasonClass::refused;
+}
+
+}  // namespace
+
+Reconciler::Reconciler(const Platform& platform, const Launcher& launcher, Board& board, Lifecycle& lifecycle,
+                       Monitor& monitor, Duration tick, Duration first_pause)
+    : platform_(platform),
+      launcher_(launcher),
+      board_(board),
+      lifecycle_(lifecycle),
+      monitor_(monitor),
+      tick_(tick),
+      first_pause_(first_pause) {}
+
+Reconciler::~Reconciler() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_all();
+  if (thread_.joinable()) thread_.join();
+}
+
+void Reconciler::wake() {
+  {
+    const std::lock_guard lock(mutex_);
+    admission_due_ = true;
+  }
+  wake_.notify_all();
+}
+
+void Reconciler::run_changed(const std::string& run_id) {
+  if (job_of_run(run_id).empty()) return;
+  {
+    const std::lock_guard lock(mutex_);
+    changed_.insert(run_id);
+  }
+  wake_.notify_all();
+}
+
+Result<void> Reconciler::start() {
+  struct Found {
+    std::vector<Job> jobs;
+    std::vector<store::Run> runs;
+  };
+  const Found found = TRY(platform_.db.read([](db::Transaction& tx) -> Result<Found> {
+    return Found{store::open_jobs(tx), store::open_runs(tx)};
+  }));
+  for (const auto& job : found.jobs) {
+    const auto run = std::find_if(found.runs.begin(), found.runs.end(),
+                                  [&](const auto& each) { return each.run_id == job.run_id; });
+    run == found.runs.end() ? board_.update(job) : board_.update(job, run->engine, run->granted);
+    if (job.state == JobState::running || job.state == JobState::stopping) monitor_.watch(job.id);
+  }
+  {
+    const std::lock_guard lock(mutex_);
+    admission_due_ = true;
+    for (const auto& run : found.runs) changed_.insert(run.run_id);
+    // Runs that the engines know and the database does not wait for: ended, or never written down.
+    for (const auto& entry : platform_.engines.all())
+      if (auto ids = entry.engine->list(); ids.ok())
+        for (const auto& id : *ids)
+          if (!job_of_run(id).empty()) changed_.insert(id);
+  }
+  if (!found.jobs.empty())
+    log::info("jobs: {} open, {} of them under way", found.jobs.size(), found.runs.size());
+  thread_ = std::thread([this] { run(); });
+  return {};
+}
+
+void Reconciler::run() {
+  std::unique_lock lock(mutex_);
+  while (!stop_) {
+    const bool hinted =
+        wake_.wait_for(lock, tick_, [&] { return stop_ || admission_due_ || !changed_.empty(); });
+    if (stop_) return;
+    lock.unlock();
+    if (!hinted) {
+      observe_active();
+      const std::lock_guard again(mutex_);
+      admission_due_ = true;
+    }
+    const auto began = std::chrono::steady_clock::now();
+    step();
+    const auto took = std::chrono::steady_clock::now() - began;
+    lock.lock();
+    // A long queue must not take a core: hints that come meanwhile are one.
+    if (took > std::chrono::milliseconds(5)) wake_.wait_for(lock, took, [&] { return stop_; });
+  }
+}
+
+void Reconciler::step() {
+  std::set<std::string> changed;
+  bool admission_due = false;
+  {
+    const std::lock_guard lock(mutex_);
+    changed.swap(changed_);
+    std::swap(admission_due, admission_due_);
+  }
+  for (const auto& run_id : changed) observe(run_id);
+  if (admission_due) admit();
+}
+
+// ---- who starts ------------------------------------------------------------------------------------------
+
+Cause Reconciler::blocked_by(const OpenJob& job) {
+  if (job.not_before && platform_.clock.now() < *job.not_before)
+    return {.reason = Reason::waiting_to_restart};
+  if (!job.model_version_id.empty()) {
+    const auto version = platform_.models.version(job.model_version_id);
+    if (!version.ok() || version->state == models::State::failed)
+      return {.reason = Reason::input_unavailable,
+              .detail = {"模型版本已不可用", "the model version is not available"}};
+    if (version->state == models::State::importing) return {.reason = Reason::waiting_for_model};
+  }
+  if (!job.image_id.empty()) {
+    const auto image = platform_.images.resolve(job.candidate.user_id, true, job.image_id, "image");
+    if (!image.ok()) return {.reason = Reason::input_unavailable, .detail = image.error().message};
+    if (!image->ready) return {.reason = Reason::waiting_for_image};
+  }
+  return {};
+}
+
+admission::Snapshot Reconciler::snapshot(const std::vector<OpenJob>& jobs) {
+  admission::Snapshot out;
+  out.now = platform_.clock.now();
+  const quotas::Compute machine = platform_.quotas.machine();
+  std::map<std::string, engines::GpuPool> pools;  // devices belong to an engine, whichever group uses them
+  for (const auto& entry : platform_.engines.all())
+    pools.emplace(std::string(entry.engine->name()), engines::GpuPool(entry.gpus));
+  const auto hold = [&](const std::string& engine, const engines::GpuGrant& grant) {
+    if (auto pool = pools.find(engine); pool != pools.end()) pool->second.hold(grant);
+  };
+  for (const auto& job : jobs) {
+    if (!is_active(job.state)) continue;
+    admission::Holding holding{.user_id = job.candidate.user_id,
+                               .group_id = job.candidate.group_id,
+                               .held = total_of(job.candidate.groups),
+                               .since = job.since};
+    if (job.candidate.time_limit.count() > 0) holding.ends_by = job.since + job.candidate.time_limit;
+    out.holdings.push_back(std::move(holding));
+    for (const auto& rank : job.granted.gpus)
+      for (const auto& grant : rank) hold(job.engine, grant);
+  }
+  for (auto* source : sources_) {
+    for (auto& held : source->holdings()) {
+      for (const auto& grant : held.gpus) hold(held.engine, grant);
+      out.holdings.push_back(std::move(held.holding));
+    }
+  }
+  if (auto groups = platform_.quotas.groups(); groups.ok()) {
+    for (const auto& group : *groups) {
+      admission::Group& seen = out.groups[group.id];
+      const auto* entry = platform_.engines.find(group.engine);
+      if (!entry || !entry->engine->capabilities().usable) {
+        seen.usable = false;
+        seen.trouble = {fmt::format("运行引擎 {} 不可用", group.engine),
+                        fmt::format("the engine {} is not available", group.engine)};
+      }
+      seen.capacity = capacity_of(group, machine, entry ? entry->gpus : std::vector<engines::GpuDevice>{});
+      if (entry) seen.gpus = pools[group.engine];
+    }
+  }
+  return out;
+}
+
+void Reconciler::admit() {
+  const auto jobs = board_.all();
+  if (std::none_of(jobs.begin(), jobs.end(), [](const auto& job) { return job.state == JobState::queued; }))
+    return;
+  admission::Snapshot picture = snapshot(jobs);
+  std::map<std::string, Cause> causes;
+  for (const auto& job : jobs) {
+    if (job.state != JobState::queued || job.finishing) continue;
+    if (Cause blocked = blocked_by(job); blocked.reason != Reason::none) {
+      causes[job.candidate.id] = std::move(blocked);
+      continue;
+    }
+    picture.queue.push_back(job.candidate);
+    if (picture.quotas.contains(job.candidate.user_id)) continue;
+    if (auto quota = platform_.quotas.quota_of(job.candidate.user_id); quota.ok())
+      picture.quotas.emplace(job.candidate.user_id, std::move(quota).value());
+  }
+  std::map<std::string, std::string> engine_of_group;
+  if (auto groups = platform_.quotas.groups(); groups.ok())
+    for (const auto& group : *groups) engine_of_group[group.id] = group.engine;
+  std::map<std::string, std::string>
+      gpus_taken_by;  // engine → the group that was given devices in this round
+  std::vector<Start> starts;
+  for (auto& verdict : admission::admit(picture)) {
+    if (!verdict.start) {
+      causes[verdict.job_id] = std::move(verdict.cause);
+      continue;
+    }
+    const auto job = std::find_if(jobs.begin(), jobs.end(),
+                                  [&](const auto& each) { return each.candidate.id == verdict.job_id; });
+    const std::string& engine = engine_of_group[job->candidate.group_id];
+    const bool wants_gpus =
+        std::any_of(verdict.gpus.begin(), verdict.gpus.end(), [](const auto& rank) { return !rank.empty(); });
+    if (wants_gpus) {
+      // Two groups of one engine share its devices, and each was shown them whole.
+      auto& group = gpus_taken_by[engine];
+      if (group.empty()) group = job->candidate.group_id;
+      if (group != job->candidate.group_id) {
+        wake();
+        continue;
+      }
+    }
+    const std::size_t ranks = verdict.gpus.size();
+    starts.push_back({verdict.job_id, engine, {std::move(verdict.gpus), free_ports(ranks + 1)}});
+  }
+  for (auto& [id, cause] : causes) {
+    if (is_refusal(cause.reason)) {
+      if (const auto job = board_.find(id))
+        finish(*job, {.cause = cause, .at = platform_.clock.now()}, -1, false);
+      continue;
+    }
+    board_.note(id, [&](OpenJob& job) { job.waits = std::move(cause); });
+  }
+  begin(std::move(starts));
+}
+
+void Reconciler::begin(std::vector<Start> starts) {
+  if (starts.empty()) return;
+  std::vector<std::pair<Job, store::Run>> begun;
+  std::vector<std::string> passed;
+  const auto written = platform_.db.write([&](db::Transaction& tx) -> Result<void> {
+    begun.clear();
+    passed.clear();
+    for (const auto& start : starts) {
+      auto job = lifecycle_.begin(tx, start.job_id, start.engine, start.granted);
+      if (!job) {
+        passed.push_back(start.job_id);
+        continue;
+      }
+      store::Run run{.run_id = job->run_id,
+                     .job_id = job->id,
+                     .attempt = job->attempt,
+                     .engine = start.engine,
+                     .granted = start.granted};
+      begun.emplace_back(std::move(*job), std::move(run));
+    }
+    return {};
+  });
+  if (!written.ok()) {
+    log::error("jobs cannot be started: {}", written.error().describe(Language::en));
+    return;
+  }
+  for (const auto& [job, run] : begun) board_.update(job, run.engine, run.granted);
+  for (const auto& id : passed) resync(id);
+  for (const auto& [job, run] : begun) launch(job, run);
+}
+
+void Reconciler::launch(const Job& job, const store::Run& run) {
+  const auto open = board_.find(job.id);
+  if (!open || open->run_id != run.run_id) return;
+  if (open->state == JobState::stopping) return observe(run.run_id);
+  engines::Engine* engine = engine_of(*open);
+  const auto fail = [&](Reason reason, const Text& detail) {
+    finish(*open, {.cause = {.reason = reason, .detail = detail}, .at = platform_.clock.now()}, -1, false);
+  };
+  if (!engine) return fail(Reason::engine_error, {"运行引擎未启用", "the engine is not set up"});
+  const auto plan = launcher_.prepare(job, run);
+  if (!plan.ok()) {
+    const Error& error = plan.error();
+    const Text text{error.describe(Language::zh), error.describe(Language::en)};
+    return fail(error.code == Code::not_found ? Reason::input_unavailable : Reason::engine_error, text);
+  }
+  const auto started = engine->start(*plan);
+  if (started.ok()) return;
+  const Error& error = started.error();
+  if (error.code == Code::unavailable) {
+    log::warning("job {}: the engine does not answer: {}", job.id, error.describe(Language::en));
+    return back_off(*open);
+  }
+  fail(Reason::engine_error, {error.describe(Language::zh), error.describe(Language::en)});
+}
+
+// ---- what runs -------------------------------------------------------------------------------------------
+
+engines::Engine* Reconciler::engine_of(const OpenJob& job) {
+  const auto* entry = platform_.engines.find(job.engine);
+  return entry ? entry->engine : nullptr;
+}
+
+EngineView Reconciler::view(const OpenJob& job) {
+  engines::Engine* engine = engine_of(job);
+  if (!engine) return {.kind = EngineView::Kind::unavailable};
+  auto status = engine->inspect(job.run_id);
+  if (status.ok()) return {EngineView::Kind::known, std::move(status).value()};
+  return {.kind = status.error().code == Code::not_found ? EngineView::Kind::unknown
+                                                         : EngineView::Kind::unavailable};
+}
+
+void Reconciler::observe(const std::string& run_id) {
+  const auto job = board_.find_run(run_id);
+  if (!job || !is_active(job->state)) return forget_stray(run_id);
+  if (job->finishing) return;
+  const EngineView seen = view(*job);
+  act(*job, seen, decide(job->state, seen, job->attempt - 1));
+}
+
+void Reconciler::observe_active() {
+  const Time now = platform_.clock.now();
+  for (const auto& job : board_.active())
+    if (!job.not_before || now >= *job.not_before) observe(job.run_id);
+}
+
+void Reconciler::act(const OpenJob& job, const EngineView& seen, const Decision& decision) {
+  using Step = Decision::Step;
+  switch (decision.step) {
+    case Step::nothing:
+      return;
+    case Step::start: {
+      if (job.not_before && platform_.clock.now() < *job.not_before) return;
+      struct Found {
+        std::optional<Job> job;
+        std::optional<store::Run> run;
+      };
+      auto found = platform_.db.read([&](db::Transaction& tx) -> Result<Found> {
+        return Found{store::find_job(tx, job.candidate.id), store::find_run(tx, job.run_id)};
+      });
+      if (found.ok() && found->job && found->run && found->job->run_id == job.run_id)
+        return launch(*found->job, *found->run);
+      return resync(job.candidate.id);
+    }
+    case Step::running:
+      return note_running(job, seen);
+    case Step::stop:
+      if (auto stopped = engine_of(job)->stop(job.run_id); !stopped.ok())
+        log::warning("run {} cannot be stopped: {}", job.run_id, stopped.error().describe(Language::en));
+      return;
+    case Step::finish:
+    case Step::restart:
+      break;
+  }
+  Ended ended{.cause = decision.cause, .at = platform_.clock.now()};
+  int verdict_rank = -1;
+  if (seen.status) {
+    ended.started_at = seen.status->started_at;
+    if (seen.status->ended_at) ended.at = *seen.status->ended_at;
+    for (const auto& rank : seen.status->ranks) {
+      if (!rank.end) continue;
+      ended.cpu_seconds += rank.end->cpu_seconds;
+      ended.memory_peak_bytes += rank.end->memory_peak_bytes;
+    }
+    verdict_rank = static_cast<int>(seen.status->verdict_rank);
+  }
+  finish(job, std::move(ended), verdict_rank, decision.step == Step::restart);
+}
+
+void Reconciler::note_running(const OpenJob& job, const EngineView& seen) {
+  const Time started = seen.status->started_at.value_or(platform_.clock.now());
+  std::optional<Job> changed;
+  const auto written = platform_.db.write([&](db::Transaction& tx) -> Result<void> {
+    changed = lifecycle_.running(tx, job.candidate.id, started);
+    return {};
+  });
+  if (!written.ok())
+    return log::error("job {}: {}", job.candidate.id, written.error().describe(Language::en));
+  if (!changed) return resync(job.candidate.id);
+  board_.update(*changed);
+  monitor_.watch(job.candidate.id);
+}
+
+void Reconciler::finish(const OpenJob& job, Ended ended, int verdict_rank, bool restart) {
+  const std::string job_id = job.candidate.id, run_id = job.run_id;
+  board_.note(job_id, [](OpenJob& open) { open.finishing = true; });
+  const bool succeeded = ended.cause.reason == Reason::completed;
+  if (run_id.empty()) return write_end(job_id, run_id, std::move(ended), verdict_rank, restart);
+  // What the run has said of itself is written down before its end is: who sees the end sees all of it.
+  monitor_.finish(job_id, succeeded, [this, job_id, run_id, ended = std::move(ended), verdict_rank, restart] {
+    write_end(job_id, run_id, ended, verdict_rank, restart);
+  });
+}
+
+void Reconciler::write_end(const std::string& job_id, const std::string& run_id, Ended ended,
+                           int verdict_rank, bool restart) {
+  const auto open = board_.find(job_id);
+  if (ended.cause.reason != Reason::completed && ended.cause.reason != Reason::stopped_by_user && open)
+    ended.log = log_tail(launcher_.log_path(job_id, open->attempt, std::max(0, verdict_rank)));
+  std::optional<Job> changed;
+  const auto written = platform_.db.write([&](db::Transaction& tx) -> Result<void> {
+    changed = restart ? lifecycle_.restart(tx, job_id, ended) : lifecycle_.finish(tx, job_id, ended);
+    return {};
+  });
+  if (!written.ok()) {
+    log::error("the end of job {} cannot be written down: {}", job_id,
+               written.error().describe(Language::en));
+    return board_.note(job_id, [](OpenJob& job) { job.finishing = false; });
+  }
+  if (changed) {
+    board_.update(*changed);
+    if (restart)
+      board_.note(job_id, [&](OpenJob& job) {
+        job.not_before = platform_.clock.now() + first_pause_ * (1 << std::min(changed->attempt, 6));
+      });
+    platform_.files.recount(changed->user_id);
+  } else {
+    resync(job_id);
+  }
+  if (!run_id.empty()) run_changed(run_id);  // the engine may forget it
+  wake();
+}
+
+void Reconciler::forget_stray(const std::string& run_id) {
+  for (const auto& entry : platform_.engines.all()) {
+    const auto status = entry.engine->inspect(run_id);
+    if (!status.ok()) continue;
+    if (status->state == engines::RankState::ended) {
+      if (auto removed = entry.engine->remove(run_id); !removed.ok())
+        log::warning("run {} cannot be removed: {}", run_id, removed.error().describe(Language::en));
+    } else {
+      log::warning("run {} belongs to no job: it is stopped", run_id);
+      if (auto stopped = entry.engine->stop(run_id, Duration{0}); !stopped.ok())
+        log::warning("run {} cannot be stopped: {}", run_id, stopped.error().describe(Language::en));
+    }
+  }
+}
+
+void Reconciler::resync(const std::string& job_id) {
+  struct Found {
+    std::optional<Job> job;
+    std::optional<store::Run> run;
+  };
+  const auto found = platform_.db.read([&](db::Transaction& tx) -> Result<Found> {
+    auto job = store::find_job(tx, job_id);
+    auto run = job ? store::find_run(tx, job->run_id) : std::nullopt;
+    return Found{std::move(job), std::move(run)};
+  });
+  if (!found.ok()) return;
+  if (!found->job) return board_.remove(job_id);
+  found->run ? board_.update(*found->job, found->run->engine, found->run->granted)
+             : board_.update(*found->job);
+}
+
+void Reconciler::back_off(const OpenJob& job) {
+  board_.note(job.candidate.id, [&](OpenJob& open) {
+    const auto pause = std::min<Duration>(first_pause_ * (1 << std::min(open.failures, 6)), kLongestPause);
+    ++open.failures;
+    open.not_before = platform_.clock.now() + pause;
+  });
+}
+
+}  // namespace lathe::jobs
