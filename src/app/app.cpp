@@ -47,7 +47,18 @@ App::~App() {
 
 Result<void> App::construct() {
   db_ = TRY(db::open_sqlite({.path = data_.file("lathe.db")}));
+  TRY(construct_accounts());
+  TRY(construct_engine());
+  TRY(construct_features());
+  TRY(construct_serving());
+  make_api();
+  add_routes();
+  TRY(listen());
+  add_collectors();
+  return {};
+}
 
+Result<void> App::construct_accounts() {
   const char* admin_password = std::getenv("LATHE_ADMIN_PASSWORD");
   accounts::Options options;
   options.sessions = {config_.sessions.idle, config_.sessions.absolute};
@@ -56,28 +67,58 @@ Result<void> App::construct() {
   accounts_ = TRY(accounts::Accounts::open(*db_, audit_, ids_, clock_, options));
   // What the server starts must not find it in its environment.
   ::unsetenv("LATHE_ADMIN_PASSWORD");
-
   idempotency_ = std::make_unique<accounts::Idempotency>(*db_, ids_, clock_);
   quotas_ = TRY(quotas::Quotas::open(*db_, *accounts_, audit_, ids_, clock_, machine_with(gpus_)));
+  return {};
+}
 
+Result<void> App::construct_features() {
   files::Options file_options;
   file_options.users_directory = data_.file("users");
   if (is_root())
     file_options.owner = Owner{static_cast<uid_t>(config_.jobs.uid), static_cast<gid_t>(config_.jobs.gid)};
   files_ = TRY(files::Files::open(*db_, *accounts_, *quotas_, audit_, ids_, clock_, file_options));
+  datasets_ = TRY(datasets::Datasets::open(*db_, *accounts_, *files_, audit_, ids_, clock_));
+  images_ = TRY(images::Images::open(*db_, *accounts_, *files_, audit_, ids_, clock_,
+                                     {.store_directory = data_.file("images")}));
+  models_ = TRY(models::Models::open(*db_, *accounts_, *quotas_, *files_, *images_, audit_, ids_, clock_,
+                                     {.folder = data_.file("models")}));
+  algorithms_ = TRY(
+      algorithms::Algorithms::open({.directory = "", .code_root = "", .folder = data_.file("algorithms")}));
   quotas_->add_source(*files_);
+  quotas_->add_source(static_cast<quotas::StorageSource&>(*images_));
+  quotas_->add_source(static_cast<quotas::StorageSource&>(*models_));
 
-  TRY(construct_engine());
+  platform_.reset(new jobs::Platform{*db_, *accounts_, audit_, *quotas_, *files_, *datasets_, *images_,
+                                     *models_, *algorithms_, engines_, ids_, clock_});
+  jobs::Options options;
+  options.directory = data_.file("jobs");
+  options.network = config_.jobs.network == "none" ? engines::Network::none : engines::Network::host;
+  options.uid = config_.jobs.uid;
+  options.gid = config_.jobs.gid;
+  jobs_ = TRY(jobs::Jobs::open(*platform_, options));
+  run_listeners_.add([this](const std::string& run_id) { jobs_->run_changed(run_id); });
+  return {};
+}
+
+Result<void> App::construct_serving() {
   gateway_ = gateway::Gateway::create(
       {}, {.authenticate = [this](const http::Request& request) { return accounts_->authenticate(request); },
            .may_call = [](const http::Identity& caller,
                           const gateway::ServiceRoute&) { return !caller.user_id.empty(); }});
-  // Features go here, in the order of the members.
-
-  make_api();
-  add_routes();
-  TRY(listen());
-  add_collectors();
+  auto free_gpus = [this](db::Transaction& tx) {
+    engines::GpuPool pool(gpus_.devices);
+    for (const auto& held : jobs_->held_by_jobs())
+      for (const auto& grant : held.gpus) pool.hold(grant);
+    for (const auto& grant : serving_->held_gpus(tx)) pool.hold(grant);
+    return pool;
+  };
+  serving_ = TRY(serving::Serving::open({*db_, *accounts_, audit_, *quotas_, *files_, *images_, *models_,
+                                         *algorithms_, *engine_, *gateway_, ids_, clock_, free_gpus},
+                                        {.folder = data_.file("serving")}));
+  quotas_->add_source(static_cast<quotas::UsageSource&>(*serving_));
+  jobs_->add_holdings(*serving_);
+  run_listeners_.add([this](const std::string& run_id) { serving_->run_changed(run_id); });
   return {};
 }
 
@@ -90,6 +131,7 @@ Result<void> App::construct_engine() {
   } catch (const std::runtime_error& error) {
     return Error{Code::internal, {error.what(), error.what()}};
   }
+  engines_.add({.engine = engine_.get(), .gpus = gpus_.devices});
   engine_->on_change([this](const std::string& run_id) { run_listeners_.tell(run_id); });
   for (const Text& shortcoming : engine_->capabilities().shortcomings)
     log::warning("jobs on this machine: {}", shortcoming.en);
@@ -118,7 +160,12 @@ void App::add_routes() {
   accounts_->add_routes(*api_);
   quotas_->add_routes(*api_);
   files_->add_routes(*api_);
-  // Features go here, one line each.
+  datasets_->add_routes(*api_);
+  images_->add_routes(*api_);
+  models_->add_routes(*api_);
+  algorithms_->add_routes(*api_);
+  jobs_->add_routes(*api_);
+  serving_->add_routes(*api_);
 }
 
 Result<void> App::listen() {
@@ -162,9 +209,13 @@ bool App::ready() {
   return !draining_.load() && quotas_->groups().ok();
 }
 
-void App::start() {
+Result<void> App::start() {
+  TRY(models_->start());
+  TRY(jobs_->start());
+  serving_->start();
   server_->start();
   log::info("Lathe {} listens on {}, data in {}", LATHE_VERSION, url_, data_.path());
+  return {};
 }
 
 void App::drain() {

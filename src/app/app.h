@@ -7,20 +7,27 @@
 #include "accounts/accounts.h"
 #include "accounts/audit.h"
 #include "accounts/idempotency.h"
+#include "algorithms/algorithms.h"
 #include "app/config.h"
 #include "app/data_directory.h"
 #include "app/run_listeners.h"
 #include "base/clock.h"
 #include "base/ids.h"
+#include "datasets/datasets.h"
 #include "db/database.h"
 #include "engines/engine.h"
+#include "engines/engine_set.h"
 #include "engines/gpu/nvml.h"
 #include "files/files.h"
 #include "gateway/gateway.h"
 #include "http/api.h"
 #include "http/metrics.h"
 #include "http/server.h"
+#include "images/images.h"
+#include "jobs/jobs_service.h"
+#include "models/models.h"
 #include "quotas/quotas.h"
+#include "serving/serving.h"
 
 namespace lathe::app {
 
@@ -34,7 +41,8 @@ class App {
   App(const App&) = delete;
   App& operator=(const App&) = delete;
 
-  void start();
+  /// Adopts what runs, goes on with what was under way, and answers requests.
+  Result<void> start();
   /// Takes no more requests and lets those under way end, for at most the configured time. Blocks.
   void drain();
   /// Where clients reach it.
@@ -43,7 +51,10 @@ class App {
  private:
   App(Config config, DataDirectory data) : config_(std::move(config)), data_(std::move(data)) {}
   Result<void> construct();
+  Result<void> construct_accounts();
   Result<void> construct_engine();
+  Result<void> construct_features();
+  Result<void> construct_serving();
   void make_api();
   Result<void> listen();
   void add_routes();
@@ -67,7 +78,14 @@ class App {
   RunListeners run_listeners_;
   std::unique_ptr<engines::Engine> engine_;
   std::unique_ptr<gateway::Gateway> gateway_;
-  // Features go here, each after what it needs.
+  std::unique_ptr<datasets::Datasets> datasets_;
+  std::unique_ptr<images::Images> images_;
+  std::unique_ptr<models::Models> models_;
+  std::unique_ptr<algorithms::Algorithms> algorithms_;
+  engines::EngineSet engines_;
+  std::unique_ptr<jobs::Platform> platform_;
+  std::unique_ptr<jobs::Jobs> jobs_;
+  std::unique_ptr<serving::Serving> serving_;
 
   http::Metrics metrics_;
   std::unique_ptr<http::Api> api_;

@@ -18,6 +18,7 @@
 #include "gateway/gateway.h"
 #include "http/api.h"
 #include "images/images.h"
+#include "jobs/jobs_service.h"
 #include "models/models.h"
 #include "quotas/quotas.h"
 
@@ -90,7 +91,7 @@ struct Parts {
 };
 
 /// Safe from any thread.
-class Serving : public quotas::UsageSource {
+class Serving : public quotas::UsageSource, public jobs::HoldingSource {
  public:
   static Result<std::unique_ptr<Serving>> open(const Parts& parts, Options options);
 
@@ -101,14 +102,6 @@ class Serving : public quotas::UsageSource {
   virtual void run_changed(const std::string& run_id) = 0;
   /// What every live replica holds of the accelerators.
   virtual std::vector<engines::GpuGrant> held_gpus(db::Transaction& tx) = 0;
-  /// What each live replica holds, for the jobs' admission.
-  struct Holding {
-    std::string user_id, group_id;
-    quotas::Compute held;
-    Time since{};
-  };
-  virtual std::vector<Holding> holdings(db::Transaction& tx) = 0;
-
   /// 8.1–8.5 and /api/v1/deployments.
   virtual void add_routes(http::Api& api) = 0;
 };

@@ -6,6 +6,8 @@
 #include <filesystem>
 #include <numeric>
 
+#include "base/log.h"
+
 namespace lathe::serving {
 
 namespace {
@@ -78,19 +80,29 @@ std::vector<engines::GpuGrant> Service::held_gpus(db::Transaction& tx) {
   return out;
 }
 
-std::vector<Serving::Holding> Service::holdings(db::Transaction& tx) {
-  std::vector<Holding> out;
-  for (const auto& row : store::live_replicas(tx)) {
-    const auto version = store::version(tx, row.version_id);
-    out.push_back({.user_id = row.user_id,
-                   .group_id = version ? version->spec.group_id : std::string(quotas::kDefaultGroup),
-                   .held = {.cpu = static_cast<double>(row.cpu),
-                            .memory_gb = static_cast<double>(row.memory_gb),
-                            .gpu = row.gpu,
-                            .vgpu = row.vgpu,
-                            .mig = row.mig},
-                   .since = row.created_at});
-  }
+std::vector<jobs::HoldingSource::Held> Service::holdings() {
+  std::vector<Held> out;
+  const auto read = parts_.db.read([&](db::Transaction& tx) -> Result<void> {
+    for (auto& row : store::live_replicas(tx)) {
+      const auto version = store::version(tx, row.version_id);
+      Held held;
+      held.holding = {.user_id = row.user_id,
+                      .group_id = version ? version->spec.group_id : std::string(quotas::kDefaultGroup),
+                      .held = {.cpu = row.cpu,
+                               .memory_gb = row.memory_gb,
+                               .gpu = row.gpu,
+                               .vgpu = row.vgpu,
+                               .mig = row.mig},
+                      .since = row.created_at,
+                      .ends_by = {},
+                      .permanent = true};
+      held.engine = parts_.engine.name();
+      held.gpus = std::move(row.grants);
+      out.push_back(std::move(held));
+    }
+    return {};
+  });
+  if (!read.ok()) log::error("serving: {}", read.error().describe(Language::en));
   return out;
 }
 

@@ -17,7 +17,7 @@ class Service final : public Serving {
   void start() override;
   void run_changed(const std::string& run_id) override;
   std::vector<engines::GpuGrant> held_gpus(db::Transaction& tx) override;
-  std::vector<Holding> holdings(db::Transaction& tx) override;
+  std::vector<Held> holdings() override;
   void add_routes(http::Api& api) override;
   quotas::Compute usage_of(db::Transaction& tx, std::string_view user_id) override;
   quotas::Compute total_usage(db::Transaction& tx) override;

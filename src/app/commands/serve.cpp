@@ -120,7 +120,7 @@ Result<void> serve(const Flags& flags) {
   raise_file_limit();
   catch_signals();
   const std::unique_ptr<App> app = TRY(App::open(config));
-  app->start();
+  TRY(app->start());
   std::printf("%s\n", app->url().c_str());
   std::fflush(stdout);
   if (!flags.ready_file.empty()) TRY(write_ready_file(flags.ready_file, app->url()));
