@@ -1,0 +1,253 @@
+"""kill -9 of the server at random moments, while users upload, import, submit, run and delete.
+
+What must hold afterwards, however often it happened: everything that was acknowledged is there, whole; nothing runs
+twice; nothing runs that nobody knows; nothing half done is left behind.
+"""
+
+import hashlib
+import io
+import json
+import os
+import pathlib
+import random
+import tarfile
+import threading
+import time
+
+import pytest
+
+import lathe
+
+KILLS = int(os.environ.get("LATHE_KILLS", "120"))
+SLOW_KILLS = 500
+ANSWERED_NOTHING = (OSError, EOFError, json.JSONDecodeError, __import__("http").client.HTTPException)
+
+
+class Ledger:
+    """What the server has acknowledged, and what it may or may not have done when it was killed."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.uploads, self.jobs, self.models, self.images = {}, {}, {}, {}
+        self.deleted_jobs, self.maybe_deleted, self.maybe_uploads = set(), set(), {}
+        self.refusals = []
+
+    def note(self, book, key, value):
+        with self.lock:
+            book[key] = value
+
+
+def docker_archive(tag):
+    """A real `docker save` archive with one small layer."""
+    def tar(entries):
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as archive:
+            for name, content in entries:
+                info = tarfile.TarInfo(name)
+                info.size = len(content)
+                archive.addfile(info, io.BytesIO(content))
+        return out.getvalue()
+
+    layer = tar([("etc/tag", tag.encode() * 500)])
+    config = json.dumps({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/bin/sh"]},
+                         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]}}).encode()
+    name = hashlib.sha256(config).hexdigest() + ".json"
+    manifest = json.dumps([{"Config": name, "RepoTags": [f"{tag}:1"], "Layers": ["layer.tar"]}]).encode()
+    return tar([(name, config), ("layer.tar", layer), ("manifest.json", manifest)])
+
+
+class Worker(threading.Thread):
+    """One user who does things at random until told to stop. A connection that breaks is the server's death."""
+
+    def __init__(self, server, ledger, token, user_id, seed, stop):
+        super().__init__(daemon=True)
+        self.server, self.ledger, self.token, self.user_id = server, ledger, token, user_id
+        self.random, self.stop = random.Random(seed), stop
+        self.count, self.seed = 0, seed
+
+    def run(self):
+        while not self.stop.is_set():
+            self.count += 1
+            act = self.random.choice([self.upload, self.submit, self.submit, self.register, self.import_image, self.delete_job])
+            try:
+                act(self.server.client(self.token), f"{self.seed}-{self.count}")
+            except ANSWERED_NOTHING:
+                time.sleep(0.01)
+
+    def refused(self, answer):
+        if answer.status >= 500 and answer.status != 503:
+            self.ledger.refusals.append(repr(answer))
+
+    def upload(self, client, name):
+        content = self.random.randbytes(self.random.choice([10, 5_000, 400_000]))
+        files = [("file", f"up/{name}/a.bin", content), ("file", f"up/{name}/b.bin", content[::-1])]
+        digest = hashlib.sha256(content).hexdigest()
+        self.ledger.note(self.ledger.maybe_uploads, name, digest)
+        answer = client.multipart("/api/file/file/uploadFolder", {"currentPath": "/"}, files)
+        if answer.status == 200:
+            self.ledger.note(self.ledger.uploads, name, digest)
+        else:
+            self.refused(answer)
+
+    def submit(self, client, name):
+        seconds = self.random.choice([0, 0.05, 0.3])
+        answer = client.post("/kernel/trainOperator/createTask", {
+            "name": f"job-{name}", "createWay": "custom", "outputDir": f"/out/{name}",
+            "command": f"echo run >> ${{output_dir}}/started; sleep {seconds}; echo end; echo end >> ${{output_dir}}/ended",
+            "resource": [{"cpuNumber": 1, "memory": 1, "nodeType": "master", "numbers": 1}]},
+            headers={"Idempotency-Key": f"key-{name}"})
+        if answer.status == 200:
+            self.ledger.note(self.ledger.jobs, answer.payload["id"], name)
+        else:
+            self.refused(answer)
+
+    def register(self, client, name):
+        with self.ledger.lock:
+            known = list(self.ledger.uploads)
+        mine = [n for n in known if n.startswith(f"{self.seed}-")]
+        if not mine:
+            return
+        answer = client.post("/model/aiApplication/createAiApplication", {
+            "application": {"name": f"model-{name}", "type": "LLM"},
+            "aiApplicationVersionList": [{"applicationName": f"model-{name}", "version": "1", "source": 3, "saveType": 2,
+                                          "savePath": f"/up/{self.random.choice(mine)}"}],
+            "hyperParameterList": []})
+        if answer.status == 200:
+            self.ledger.note(self.ledger.models, answer.payload["aiApplicationVersionList"][0]["id"], name)
+        else:
+            self.refused(answer)
+
+    def import_image(self, client, name):
+        up = client.multipart("/api/file/file/uploadFolder", {"currentPath": "/images"},
+                              [("file", f"{name}.tar", docker_archive(f"i{name}"))])
+        if up.status != 200 or client.post("/docker/image/upload", {"imageName": f"img/{name}", "userId": self.user_id}).status != 200:
+            return
+        answer = client.post("/docker/image/uploadOld", {"userId": self.user_id, "imageName": f"img/{name}",
+                                                         "imageTag": "1", "fileUrl": f"images/{name}.tar"})
+        if answer.status == 200:
+            self.ledger.note(self.ledger.images, f"img/{name}", name)
+        else:
+            self.refused(answer)
+
+    def delete_job(self, client, _):
+        with self.ledger.lock:
+            mine = [i for i, n in self.ledger.jobs.items()
+                    if n.startswith(f"{self.seed}-") and i not in self.ledger.deleted_jobs]
+        if not mine:
+            return
+        job = self.random.choice(mine)
+        self.ledger.maybe_deleted.add(job)
+        if client.delete(f"/api/v1/jobs/{job}").status in (204, 404):
+            self.ledger.deleted_jobs.add(job)
+
+
+def supervisors_of(data):
+    """Processes that work below this data directory, by /proc."""
+    found = []
+    for entry in pathlib.Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                cwd = os.readlink(entry / "cwd")
+            except OSError:
+                continue
+            if cwd.startswith(str(data)):
+                found.append((entry.name, cwd))
+    return found
+
+
+def all_jobs(client):
+    return {job["id"]: job for job in client.items("/api/v1/jobs", size=200)}
+
+
+def check(server, ledger, users):
+    """Lets everything come to its end, then looks at all of it."""
+    tokens = {user.id: server.client(user.token) for user in users}
+    clients = list(tokens.values())
+
+    def jobs_now():
+        found = {}
+        for client in clients:
+            found.update(all_jobs(client))
+        return found
+    lathe.wait_until(lambda: all(j["state"] in ("succeeded", "failed", "cancelled") for j in jobs_now().values()),
+                     120, "the end of all jobs")
+    jobs = jobs_now()
+
+    lost = [i for i in ledger.jobs if i not in jobs and i not in ledger.maybe_deleted]
+    assert not lost, f"acknowledged jobs are gone: {lost}"
+    undead = [i for i in ledger.deleted_jobs if i in jobs]
+    assert not undead, f"deleted jobs are back: {undead}"
+    for user, client in zip(users, clients):
+        root = server.data / "users" / user.id / "private"
+        for job_id, name in ledger.jobs.items():
+            if job_id not in jobs or not name.startswith(f"{user.seed}-"):
+                continue
+            job = jobs[job_id]
+            started = (root / "out" / name / "started")
+            runs = started.read_text().count("run") if started.exists() else 0
+            if job["state"] == "succeeded":
+                assert runs == 1, f"{job} ran {runs} times"
+                assert (root / "out" / name / "ended").read_text() == "end\n", job
+                log = client.get(f"/api/v1/jobs/{job_id}/logs").text
+                assert log.count("end") == 1, (job, log)
+            else:
+                assert job_id in ledger.maybe_deleted, f"{job} did not succeed"
+                assert runs <= 1, f"{job} ran {runs} times"
+        for name, digest in ledger.maybe_uploads.items():
+            if not name.startswith(f"{user.seed}-"):
+                continue
+            for file, turn in (("a.bin", 1), ("b.bin", -1)):
+                path = root / "up" / name / file
+                if path.exists():
+                    assert hashlib.sha256(path.read_bytes()[::turn]).hexdigest() == digest, f"{path} is not whole"
+                else:
+                    assert name not in ledger.uploads, f"the acknowledged {path} is gone"
+        for version in [v for v, n in ledger.models.items() if n.startswith(f"{user.seed}-")]:
+            detail = f"/model/aiApplicationVersion/getAiApplicationVersionDetail?aiApplicationVersionId={version}"
+            lathe.wait_until(lambda: client.get(detail).payload["status"] != 1, 60, f"the import of {version}")
+            assert client.get(detail).payload["status"] == 2, client.get(detail).text
+        for image in [i for i, n in ledger.images.items() if n.startswith(f"{user.seed}-")]:
+            def row():
+                rows = client.post("/docker/image/findListSort", {"pageNum": 1, "pageSize": 500, "imageName": image}).payload["rows"]
+                return next(r for r in rows if r["imageName"] == image)
+            lathe.wait_until(lambda: row()["imageStatus"] in (1, 3), 60, f"the import of {image}")
+            assert row()["imageStatus"] == 1, row()
+
+    lathe.wait_until(lambda: not supervisors_of(server.data), 30, "the end of all supervisors")
+    staged = [p for p in (server.data / "users" / ".staging").rglob("*") if p.is_file()] if (server.data / "users" / ".staging").exists() else []
+    assert not staged, f"left behind: {staged[:5]}"
+
+
+def hunt(kills, seed):
+    chance = random.Random(seed)
+    # As many cores as it likes: what is tested is not the queue.
+    server = lathe.Server()
+    with server:
+        server.admin.patch("/api/v1/resource-groups/default", {"capacity": {"cpu": 64, "memoryGb": 64}})
+        users = [server.new_user() for _ in range(3)]
+        for index, user in enumerate(users):
+            user.seed = f"u{index}"
+        ledger, stop = Ledger(), threading.Event()
+        workers = [Worker(server, ledger, user.token, user.id, user.seed, stop) for user in users]
+        for worker in workers:
+            worker.start()
+        for _ in range(kills):
+            time.sleep(chance.uniform(0.0, 0.35))
+            server.restart(kill=True)
+        stop.set()
+        for worker in workers:
+            worker.join(60)
+        print(f"{kills} kills; acknowledged: {len(ledger.uploads)} uploads, {len(ledger.jobs)} jobs, "
+              f"{len(ledger.models)} models, {len(ledger.images)} images, {len(ledger.deleted_jobs)} deletions")
+        assert not ledger.refusals, ledger.refusals[:3]
+        assert len(ledger.jobs) >= kills // 4 and len(ledger.uploads) >= kills // 8
+        check(server, ledger, users)
+
+
+def test_nothing_is_lost_doubled_or_orphaned_by_kill_9():
+    hunt(KILLS, seed=1)
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_by_hundreds_of_kills():
+    hunt(SLOW_KILLS, seed=2)
