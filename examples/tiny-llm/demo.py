@@ -189,7 +189,7 @@ def busybox_image():
 class Demo:
     """The steps. Each method is one; it returns where a person can look at the outcome."""
 
-    cores = max(1, min(2, os.cpu_count() or 1))
+    cores = 1  # a model this small gains nothing from a second one
 
     def __init__(self, api, password):
         self.api, self.password = api, password
@@ -203,6 +203,8 @@ class Demo:
         name = f"demo-{self.tag}"
         api.send("POST", "/api/v1/users", {"userName": name, "password": self.password, "role": "user"})
         session = api.send("POST", "/api/v1/sessions", {"userName": name, "password": self.password}, quiet=True)
+        print(f"  {DIM}TOKEN=$(curl -s $LATHE/api/v1/sessions -d '{{\"userName\": \"{name}\", \"password\": "
+              f"\"{self.password}\"}}' | sed 's/.*\"token\":\"\\([^\"]*\\).*/\\1/'){OFF}")
         api.token, self.user = session["token"], session["user"]
         return f"user {name}, id {self.user['id']}"
 
@@ -268,11 +270,10 @@ class Demo:
         def probe():
             row = look()
             if row["status"] in ("Failed", "Stopped"):
-                log = self.api.send  # the reason first, then the last lines of the log
                 raise Refused(f"{name} {row['status']}: {row.get('statusReason')}\n{self.last_lines(row['id'])}")
-            progress = row.get("progress")
-            note = f"{row['status']} {progress}%" if progress not in (None, "") else row["status"]
-            return row["status"] == "Succeeded", note
+            done = f" {round(100 * row['progress'])} %" if row["status"] == "Running" else ""
+            waits = f" ({row['statusReason']})" if row["status"] == "Pending" and row.get("statusReason") else ""
+            return row["status"] == "Succeeded", row["status"] + done + waits
         wait_for(name, probe)
 
     def last_lines(self, job_id):
@@ -352,9 +353,21 @@ class Demo:
             print(text.replace("\n", "\n  "), end="", flush=True)
             pieces += bool(text)
         print()
+        self.service_id = service_id
         if pieces < 2:
             raise Refused("the completion did not come as a stream")
         return f"/serve/{name}/, model \"{name}\" at /v1/completions, {pieces} pieces streamed"
+
+
+    def stop_serving(self):
+        """Replicas outlive the server, as jobs do: who is done with a service stops it."""
+        self.api.send("POST", f"/api/v1/deployments/{self.service_id}/stop", {})
+        wait_for("replicas", lambda: (not self.live_replicas(), f"{self.live_replicas()} still stopping"), 60)
+        return "its log is kept"
+
+    def live_replicas(self):
+        replicas = self.api.send("GET", f"/api/v1/deployments/{self.service_id}/replicas", quiet=True)["items"]
+        return sum(r["state"] != "ended" for r in replicas)
 
 
 def start_server(binary, data):
@@ -402,8 +415,10 @@ def main():
         steps.run("Evaluate the base", lambda: demo.evaluate("base", demo.base_version))
         steps.run("Evaluate the tuned", lambda: demo.evaluate("tuned", demo.tuned_version))
         steps.run("Serve and stream", demo.serve)
-    except Refused as refused:
-        print(f"{RED}{refused}{OFF}")
+        if process and not options.keep:
+            steps.run("Stop the service", demo.stop_serving)
+    except (Refused, OSError) as failure:
+        print(f"{RED}{failure}{OFF}")
         return 1
     finally:
         if process and not options.keep:
