@@ -6,9 +6,11 @@
 #include <unistd.h>
 
 #include <array>
+#include <chrono>
 #include <cstdlib>
 #include <filesystem>
 #include <memory>
+#include <thread>
 #include <utility>
 
 namespace lathe::app {
@@ -22,6 +24,16 @@ std::string holder_of(int lock) {
   std::string pid(text.data(), static_cast<std::size_t>(size));
   while (!pid.empty() && pid.back() == '\n') pid.pop_back();
   return pid;
+}
+
+/// A server that was just killed may have left a child between fork and exec, which holds the lock for a
+/// moment more.
+bool lock_soon(int fd) {
+  for (int i = 0; i < 100; ++i) {
+    if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return true;
+    std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  }
+  return false;
 }
 
 }  // namespace
@@ -41,7 +53,7 @@ Result<DataDirectory> DataDirectory::open(const std::string& path) {
   const std::string lock_path = std::string(real.get()) + "/lock";
   const int lock = ::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (lock < 0) return system_error("open " + lock_path, errno);
-  if (::flock(lock, LOCK_EX | LOCK_NB) != 0) {
+  if (!lock_soon(lock)) {
     const std::string holder = holder_of(lock);
     ::close(lock);
     return Error{Code::failed_precondition,
