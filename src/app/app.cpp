@@ -81,7 +81,7 @@ Result<void> App::construct_features() {
   datasets_ = TRY(datasets::Datasets::open(*db_, *accounts_, *files_, audit_, ids_, clock_));
   images_ = TRY(images::Images::open(*db_, *accounts_, *files_, audit_, ids_, clock_,
                                      {.store_directory = data_.file("images")}));
-  models_ = TRY(models::Models::open(*db_, *accounts_, *quotas_, *files_, *images_, audit_, ids_, clock_,
+  models_ = TRY(models::Models::open(*db_, *accounts_, *files_, *images_, audit_, ids_, clock_,
                                      {.folder = data_.file("models")}));
   algorithms_ = TRY(
       algorithms::Algorithms::open({.directory = "", .code_root = "", .folder = data_.file("algorithms")}));
