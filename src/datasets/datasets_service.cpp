@@ -1,7 +1,6 @@
 #include "datasets/datasets_service.h"
 
 #include "base/log.h"
-#include "files/files_wire.h"
 
 namespace lathe::datasets {
 

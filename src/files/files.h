@@ -18,6 +18,13 @@
 namespace lathe::files {
 
 enum class Scope { private_files, public_files };
+/// "private", "public": the words of requests and rows.
+inline std::string_view name(Scope scope) {
+  return scope == Scope::private_files ? "private" : "public";
+}
+inline Scope scope_named(std::string_view name) {
+  return name == "public" ? Scope::public_files : Scope::private_files;
+}
 
 /// Whom a request to read or write files is about, and which of their two roots.
 struct Root {

@@ -11,12 +11,6 @@
 
 namespace lathe::files {
 
-inline std::string_view name(Scope scope) {
-  return scope == Scope::private_files ? "private" : "public";
-}
-inline Scope scope_named(std::string_view name) {
-  return name == "public" ? Scope::public_files : Scope::private_files;
-}
 std::string_view name(FileType type);  ///< file, folder, link, other
 
 /// Which of whose roots; in every request of the own API.
