@@ -66,7 +66,7 @@ class Worker(threading.Thread):
         self.count, self.seed = 0, seed
 
     def run(self):
-        while not self.stop.is_set():
+        while not self.stop.wait(self.random.uniform(0, 0.15)):
             self.count += 1
             act = self.random.choice([self.upload, self.submit, self.submit, self.register, self.import_image, self.delete_job])
             try:
@@ -170,7 +170,7 @@ def check(server, ledger, users):
             found.update(all_jobs(client))
         return found
     lathe.wait_until(lambda: all(j["state"] in ("succeeded", "failed", "cancelled") for j in jobs_now().values()),
-                     120, "the end of all jobs")
+                     300, "the end of all jobs")
     jobs = jobs_now()
 
     lost = [i for i in ledger.jobs if i not in jobs and i not in ledger.maybe_deleted]
