@@ -179,7 +179,7 @@ class TrainingTest(Case):
         arguments = self.train_arguments("two", "--max_steps", "4", "--save_steps", "2")
         ranks = [subprocess.Popen(command("pretrain.py", *arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                   text=True, env=environment(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1",
-                                                             MASTER_PORT=port))
+                                                             MASTER_PORT=port, GLOO_SOCKET_IFNAME="lo"))
                  for rank in range(2)]
         printed = [rank.communicate(timeout=60)[0] for rank in ranks]
         self.assertEqual([rank.returncode for rank in ranks], [0, 0], printed)

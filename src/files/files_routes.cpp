@@ -19,8 +19,10 @@ struct UploadFields {
   std::string current_path, public_user_id;
 
   void set(std::string_view name, std::string value) {
-    if (name == "currentPath") current_path = std::move(value);
-    if (name == "publicUserId") public_user_id = std::move(value);
+    if (name == "currentPath")
+      current_path = std::move(value);
+    else if (name == "publicUserId")
+      public_user_id = std::move(value);
   }
 };
 
