@@ -89,8 +89,9 @@ Result<void> App::construct_features() {
   quotas_->add_source(static_cast<quotas::StorageSource&>(*images_));
   quotas_->add_source(static_cast<quotas::StorageSource&>(*models_));
 
-  platform_.reset(new jobs::Platform{*db_, *accounts_, audit_, *quotas_, *files_, *datasets_, *images_,
-                                     *models_, *algorithms_, engines_, ids_, clock_});
+  platform_ = std::make_unique<jobs::Platform>(jobs::Platform{*db_, *accounts_, audit_, *quotas_, *files_,
+                                                              *datasets_, *images_, *models_, *algorithms_,
+                                                              engines_, ids_, clock_});
   jobs::Options options;
   options.directory = data_.file("jobs");
   options.network = config_.jobs.network == "none" ? engines::Network::none : engines::Network::host;

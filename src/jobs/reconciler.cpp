@@ -233,7 +233,7 @@ void Reconciler::admit() {
         finish(*job, {.cause = cause, .at = platform_.clock.now()}, -1, false);
       continue;
     }
-    board_.note(id, [&](OpenJob& job) { job.waits = std::move(cause); });
+    board_.note(id, [&why = cause](OpenJob& job) { job.waits = std::move(why); });
   }
   begin(std::move(starts));
 }
