@@ -18,6 +18,7 @@ constexpr CodeFacts kCodes[] = {
     {Code::unauthenticated, "unauthenticated", 401},
     {Code::permission_denied, "permission_denied", 403},
     {Code::not_found, "not_found", 404},
+    {Code::method_not_allowed, "method_not_allowed", 405},
     {Code::already_exists, "already_exists", 409},
     {Code::failed_precondition, "failed_precondition", 409},
     {Code::too_large, "too_large", 413},

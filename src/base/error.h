@@ -25,6 +25,7 @@ enum class Code {
   unauthenticated,      ///< 401: no token, or one that is not valid
   permission_denied,    ///< 403: known, but not allowed
   not_found,            ///< 404
+  method_not_allowed,   ///< 405: the address is right, the method is not
   already_exists,       ///< 409: the name or id is taken
   failed_precondition,  ///< 409: right request, wrong state (in use, already ended, ...)
   too_large,            ///< 413: a limit on the size of the request

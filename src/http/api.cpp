@@ -196,9 +196,8 @@ struct Api::State {
           {Code::not_found, {"没有这个地址：" + request.path, "no such address: " + request.path}});
     Response response =
         error_response(envelope, request,
-                       {Code::invalid_argument,
+                       {Code::method_not_allowed,
                         {"此地址只接受 " + found.allowed, "this address takes " + found.allowed + " only"}});
-    response.status = 405;
     response.headers.set("Allow", found.allowed);
     return response;
   }
