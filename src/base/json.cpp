@@ -349,14 +349,19 @@ class SchemaMaker final : public Fields {
   void on_text(std::string&, const Rule& rule) override {
     type("string");
     here()["maxLength"] = rule.max_length;
+    if (const auto pattern = pattern_of(rule.form); !pattern.empty()) here()["pattern"] = pattern;
     choices(rule, false);
   }
-  void on_time(Time&, const Rule&) override { type("string"); }
+  void on_time(Time&, const Rule&) override {
+    type("string");
+    here()["format"] = "date-time";
+  }
   void on_json(Json&, const Rule&) override {}
   void begin_object() override { type("object"); }
   void end_object() override {}
-  std::size_t begin_list(std::size_t, const Rule&) override {
+  std::size_t begin_list(std::size_t, const Rule& rule) override {
     type("array");
+    here()["maxItems"] = rule.max_items;
     slots_.push_back(&here()["items"].emplace_object());
     return 1;
   }

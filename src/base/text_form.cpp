@@ -102,4 +102,23 @@ std::optional<Text> violates(Form form, std::string_view text) {
   return std::nullopt;
 }
 
+std::string_view pattern_of(Form form) {
+  switch (form) {
+    case Form::any:
+      return "";
+    case Form::line:
+    case Form::path:
+      return R"(^[^\u0000-\u001f\u007f]*$)";
+    case Form::name:
+      return R"(^[^\u0000-\u001f!"#$%&'*,;<=>?\[\\\]^`{|}~\u007f]*$)";
+    case Form::id:
+      return "^[A-Za-z0-9_.-]*$";
+    case Form::variable:
+      return "^([A-Za-z_][A-Za-z0-9_]*)?$";
+    case Form::option:
+      return "^([A-Za-z_][A-Za-z0-9_.-]*)?$";
+  }
+  return "";
+}
+
 }  // namespace lathe

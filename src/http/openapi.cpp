@@ -31,6 +31,18 @@ std::string lower_method(Method method) {
   return out;
 }
 
+std::string_view access_name(Access access) {
+  switch (access) {
+    case Access::open:
+      return "open";
+    case Access::user:
+      return "user";
+    case Access::admin:
+      return "admin";
+  }
+  return "";
+}
+
 bool has_body(const Route& route) {
   return route.method == Method::post || route.method == Method::put || route.method == Method::patch;
 }
@@ -43,6 +55,10 @@ bj::object parameter(std::string_view where, std::string_view name, Json schema,
   }
   out["schema"] = std::move(schema);
   return out;
+}
+
+bool is_multipart(const Documented& doc) {
+  return doc.request_type == "multipart/form-data";
 }
 
 /// Splits the fields of a route between path, query and body.
@@ -69,7 +85,7 @@ Split split_fields(const Documented& doc) {
       if (captures.contains(key)) {
         seen.emplace(key);
         out.parameters.push_back(parameter("path", key, property.value(), true));
-      } else if (!has_body(*doc.route) || doc.raw) {
+      } else if (!has_body(*doc.route) || (doc.raw && !is_multipart(doc))) {
         out.parameters.push_back(parameter("query", key, property.value(), required.contains(key)));
       } else {
         body_properties[key] = property.value();
@@ -86,6 +102,36 @@ Split split_fields(const Documented& doc) {
     out.body["properties"] = std::move(body_properties);
   }
   return out;
+}
+
+/// An answer's schema from a struct's: everything is always there, and the bounds are those of requests.
+void describe_answer(Json& schema, bool local_times) {
+  auto* object = schema.if_object();
+  if (!object) return;
+  for (const auto* bound : {"maxLength", "maxItems", "pattern", "minimum", "maximum", "required"})
+    object->erase(bound);
+  if (local_times && object->contains("format")) {
+    object->erase("format");
+    (*object)["pattern"] = R"(^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$)";
+  }
+  if (auto* properties = object->if_contains("properties")) {
+    bj::array names;
+    for (auto& property : properties->get_object()) {
+      names.emplace_back(property.key());
+      describe_answer(property.value(), local_times);
+    }
+    (*object)["required"] = std::move(names);
+  }
+  if (auto* items = object->if_contains("items")) describe_answer(*items, local_times);
+}
+
+/// Flat forms may be sent as forms, too.
+bool is_flat(const bj::object& schema) {
+  for (const auto& property : schema.at("properties").get_object()) {
+    const auto* type = property.value().get_object().if_contains("type");
+    if (!type || *type == "object" || *type == "array" || type->is_array()) return false;
+  }
+  return true;
 }
 
 bj::object content(std::string_view type, Json schema) {
@@ -110,12 +156,15 @@ bj::object answers(const Documented& doc) {
   const bool bare = route.envelope == &kBare;
   bj::object out;
   if (doc.raw) {
+    Json schema = is_multipart(doc) ? envelope_schema(*route.envelope, bj::object{{"type", "null"}})
+                                    : Json(bj::object());
     out[std::to_string(route.success_status)] =
-        bj::object{{"description", "Success"}, {"content", content(doc.answer_type, bj::object())}};
+        bj::object{{"description", "Success"}, {"content", content(doc.answer_type, std::move(schema))}};
   } else if (bare && doc.output.is_null()) {
     out["204"] = bj::object{{"description", "Done"}};
   } else {
     Json payload = doc.output.is_null() ? Json(bj::object{{"type", "null"}}) : doc.output;
+    describe_answer(payload, !bare);
     out[std::to_string(route.success_status)] = bj::object{
         {"description", route.success_message},
         {"content", content("application/json", envelope_schema(*route.envelope, std::move(payload)))}};
@@ -124,6 +173,7 @@ bj::object answers(const Documented& doc) {
   if (route.access != Access::open)
     out["401"] = error_answer(*route.envelope, "No token, or not a valid one");
   if (route.access == Access::admin) out["403"] = error_answer(*route.envelope, "Administrators only");
+  out["default"] = error_answer(*route.envelope, "Anything else that went wrong, by its status");
   return out;
 }
 
@@ -139,16 +189,30 @@ bj::object operation(const Documented& doc) {
                    " of the documented API; answers with and without a leading /api.";
   out["description"] = description;
   Split split = split_fields(doc);
+  if (route.method == Method::post && route.access != Access::open && !is_multipart(doc))
+    split.parameters.push_back(
+        parameter("header", "Idempotency-Key",
+                  bj::object{{"type", "string"},
+                             {"description", "The same request sent again with the same key is done once"}},
+                  false));
   if (!split.parameters.empty()) out["parameters"] = std::move(split.parameters);
   if (doc.raw && !doc.request_type.empty()) {
-    out["requestBody"] = bj::object{{"required", true}, {"content", content(doc.request_type, bj::object())}};
+    Json schema = is_multipart(doc) ? Json(std::move(split.body)) : Json(bj::object());
+    out["requestBody"] =
+        bj::object{{"required", true}, {"content", content(doc.request_type, std::move(schema))}};
   } else if (!split.body.empty()) {
     const bool required = split.body.contains("required");
-    out["requestBody"] =
-        bj::object{{"required", required}, {"content", content("application/json", std::move(split.body))}};
+    bj::object types = content("application/json", split.body);
+    if (is_flat(split.body)) {
+      const auto json_type = types.at("application/json");
+      types["application/x-www-form-urlencoded"] = json_type;
+    }
+    out["requestBody"] = bj::object{{"required", required}, {"content", std::move(types)}};
   }
   out["responses"] = answers(doc);
   if (route.access == Access::open) out["security"] = bj::array();
+  out["x-access"] = access_name(route.access);
+  if (!route.section.empty()) out["x-section"] = route.section;
   return out;
 }
 

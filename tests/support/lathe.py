@@ -121,7 +121,7 @@ class Client:
 
     def request(self, method, path, body=None, headers=None, query=None, timeout=60):
         """`body`: bytes, str, a file, an iterable of bytes (chunked), or None."""
-        sent = {"Accept-Language": self.language}
+        sent = {"Accept-Language": self.language} if self.language else {}
         if self.token:
             sent["Authorization"] = f"Bearer {self.token}"
         sent.update(headers or {})
@@ -139,7 +139,7 @@ class Client:
 
     def stream(self, method, path, body=None, headers=None, timeout=60):
         """The connection and the answer with its body still to read; the caller closes the connection."""
-        sent = {"Accept-Language": self.language, **(headers or {})}
+        sent = {**({"Accept-Language": self.language} if self.language else {}), **(headers or {})}
         if self.token:
             sent["Authorization"] = f"Bearer {self.token}"
         connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
