@@ -1,6 +1,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include <boost/json.hpp>
+
 #include "serving/serving_service.h"
 
 namespace lathe::serving {
@@ -40,6 +42,13 @@ struct LogQuery {
 void fields(Fields& f, LogQuery& q) {
   f.field("id", q.id, {.required = true, .form = Form::id});
   f.field("replica", q.replica, {.doc = "Id of the replica; absent: the newest", .form = Form::id});
+}
+
+Result<LogQuery> log_query(const http::Request& request) {
+  boost::json::object given;
+  for (const auto& [name, value] : request.query) given[name] = value;
+  given["id"] = request.capture("id");
+  return json::read<LogQuery>(given);
 }
 
 }  // namespace
@@ -97,8 +106,8 @@ void Service::add_routes(http::Api& api) {
       own(Method::get, "/{id}/logs", "getReplicaLog", "The log of a replica"),
       {.answer_type = "text/plain", .parameters = json::schema<LogQuery>()},
       [this](Call& call) -> Result<http::Response> {
-        const std::string replica(call.request.query_value("replica").value_or(""));
-        const auto path = TRY(log_path(call, std::string(call.request.capture("id")), replica));
+        const auto query = TRY(log_query(call.request));
+        const auto path = TRY(log_path(call, query.id, query.replica));
         const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
         http::Response response = http::Response::text(200, "");
         struct stat info {};

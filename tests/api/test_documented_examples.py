@@ -17,7 +17,9 @@ CHINESE = re.compile(r"[\u4e00-\u9fff]")
 def world(request):
     """Documented paths answer with and without a leading /api: all is done once each way."""
     with lathe.Server() as server:
-        yield documented.World(server, request.param)
+        made = documented.World(server, request.param)
+        yield made
+        made.stop_services()
 
 
 def refused(answer, section, status):
@@ -84,7 +86,7 @@ def test_the_same_key_creates_once(world, section, name):
     documented.put(example["json"], name, "once")
     for version in example["json"].get("aiApplicationVersionList", []):
         version["applicationName"] = "once"
-    key = {"Idempotency-Key": "key of " + section["section"]}
+    key = {"Idempotency-Key": "key-of-" + section["section"]}
     answers = [documented.send(world.user, section, example, world, headers=key).ok() for _ in range(2)]
     assert ids_of(answers[0]) == ids_of(answers[1])
     documented.put(example["json"], name, "twice")

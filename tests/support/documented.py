@@ -151,9 +151,9 @@ def docker_archive(tag="zjm/a:1", content=b"#!/bin/sh\necho hello\n"):
     return tar({name: config, "layer/layer.tar": layer, "manifest.json": manifest})
 
 
-def model_files(architecture="TinyLlamaForCausalLM"):
+def model_files():
     """A model folder that can be read, though nothing was ever learnt by it."""
-    config = {"architectures": [architecture], "model_type": "tiny-llama", "hidden_size": 8, "num_hidden_layers": 1,
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1,
               "num_attention_heads": 2, "intermediate_size": 16, "vocab_size": 256, "torch_dtype": "float32",
               "max_position_embeddings": 32}
     header = json.dumps({"embed": {"dtype": "F32", "shape": [256, 8], "data_offsets": [0, 8192]}}).encode()
@@ -231,7 +231,8 @@ class World:
     def make_model(self):
         data = self.call("/model/aiApplication/createAiApplication", {
             "application": {"name": "llama", "type": "LLM"},
-            "aiApplicationVersionList": [{"version": "0.0.1", "source": 3, "savePath": "/lightgbm"}]})
+            "aiApplicationVersionList": [{"version": "0.0.1", "source": 3, "savePath": "/lightgbm",
+                                          "framework": 12, "configSaveType": 2}]})
         version = data["aiApplicationVersionList"][0]["id"]
         path = "/model/aiApplicationVersion/getAiApplicationVersionDetail"
         state = lathe.wait_until(
@@ -280,7 +281,7 @@ class World:
     def make_service(self):
         data = self.call("/model/modelServer/createModelInferenceServer", {
             "modelServer": {"name": "world", "path": ""},
-            "modelServerVersions": [{"command": "sleep 60", "cpu": 1, "memory": 1, "predictMinReplicas": 1,
+            "modelServerVersions": [{"command": "sleep 60", "imagePorts": "5051", "cpu": 1, "memory": 1, "predictMinReplicas": 1,
                                      "aiApplicationVersionId": self.value("version.id")}]})
         shown = lathe.wait_until(
             lambda: next((s for s in [self.call("/model/modelServer/findModelServerById", {"id": data["id"]})]
@@ -288,3 +289,10 @@ class World:
         self.made.update({"service.id": data["id"], "serviceVersion.id": shown["modelServerVersions"][0]["id"]})
 
     make_serviceversion = make_service
+
+    def stop_services(self):
+        """Their processes would outlive the server."""
+        path = "/model/modelServer/findModelServerPageList"
+        for service in self.call(path, {"pageSize": 500})["rows"]:
+            self.user.delete("/api/v1/deployments/" + service["id"]).gone()
+        lathe.wait_until(lambda: self.call(path, {})["total"] == 0, what="the services' end")
