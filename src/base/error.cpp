@@ -67,6 +67,13 @@ Error not_found(Text what, std::string_view id) {
           {what.zh + "不存在：" + std::string(id), "no such " + what.en + ": " + std::string(id)}};
 }
 
+Error about(std::string_view field, Error error) {
+  if (!error.violations.empty()) return error;
+  error.violations.push_back({std::string(field), std::move(error.message)});
+  error.message = {};
+  return error;
+}
+
 Error system_error(std::string_view what, int error_number) {
   if (error_number == ENOSPC || error_number == EDQUOT)
     return {Code::storage_exhausted, {"磁盘空间不足", "no space left on the device"}};

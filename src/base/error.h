@@ -64,6 +64,8 @@ struct [[nodiscard]] Error {
 Error invalid_field(std::string field, Text text);
 /// `what` names the kind of thing ("model"), `id` the one that was asked for.
 Error not_found(Text what, std::string_view id);
+/// The same error, said of `field` where it does not say what it is about.
+Error about(std::string_view field, Error error);
 /// The system call `what` failed with `error_number`; ENOSPC and EDQUOT become storage_exhausted.
 Error system_error(std::string_view what, int error_number);
 

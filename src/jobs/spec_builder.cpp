@@ -57,7 +57,7 @@ class Builder {
     read_profile();
     resolve_command();
     TRY(std::move(problems_).result());
-    TRY(check_it_can_ever_run());
+    if (auto fits = check_it_can_ever_run(); !fits.ok()) return about("resource", std::move(fits).error());
     job_.created_at = job_.queued_at = platform_.clock.now();
     return NewJob{std::move(job_), std::move(group_)};
   }

@@ -42,13 +42,11 @@ wire::VersionOut version(Service& service, Owners& owners, const store::ModelRow
   return out;
 }
 
-/// Documented answers name the field that was wrong, a wrong id's too.
+/// Documented answers name the field whose id is wrong.
 template <class T>
-Result<T> naming(std::string_view field, Result<T> found) {
-  if (found.ok() || found.error().code != Code::not_found || !found.error().violations.empty()) return found;
-  Error error = found.error();
-  error.violations.push_back({std::string(field), {"没有此 id", "names nothing"}});
-  return error;
+Result<T> found_by(std::string_view field, Result<T> found) {
+  if (found.ok() || found.error().code != Code::not_found) return found;
+  return about(field, found.error());
 }
 
 Result<wire::CreateOut> create(Service& service, Call& call, const wire::CreateIn& in) {
@@ -73,7 +71,7 @@ Result<http::Page<wire::ApplicationOut>> list(Service& service, Call& call, cons
 }
 
 Result<wire::VersionDetail> detail(Service& service, Call& call, const wire::VersionRef& in) {
-  const auto found = TRY(naming("aiApplicationVersionId", service.show_version(call.caller, in.id)));
+  const auto found = TRY(found_by("aiApplicationVersionId", service.show_version(call.caller, in.id)));
   const auto listed = TRY(service.show(call.caller, found.model.id));
   Owners owners(service);
   wire::VersionDetail out;
@@ -115,7 +113,7 @@ void add_documented_routes(http::Api& api, Service& service) {
        .envelope = &http::kModelEnvelope,
        .section = "3.3"},
       [&service](Call& call, const wire::ApplicationRef& in) -> Result<wire::ApplicationOut> {
-        const auto listed = TRY(naming("aiApplicationId", service.show(call.caller, in.id)));
+        const auto listed = TRY(found_by("aiApplicationId", service.show(call.caller, in.id)));
         Owners owners(service);
         return application(service, owners, listed, listed.models[0]);
       });
@@ -129,7 +127,7 @@ void add_documented_routes(http::Api& api, Service& service) {
        .envelope = &http::kModelEnvelope,
        .section = "3.4"},
       [&service](Call& call, const wire::ApplicationRef& in) -> Result<std::vector<wire::VersionOut>> {
-        const auto found = TRY(naming("aiApplicationId", service.versions(call.caller, in.id)));
+        const auto found = TRY(found_by("aiApplicationId", service.versions(call.caller, in.id)));
         Owners owners(service);
         std::vector<wire::VersionOut> out;
         for (const auto& row : found.versions)

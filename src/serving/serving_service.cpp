@@ -13,7 +13,7 @@ namespace lathe::serving {
 namespace {
 
 Error no_service(std::string_view id) {
-  return not_found({"推理服务", "service"}, id);
+  return about("id", not_found({"推理服务", "service"}, id));
 }
 
 wire::ReplicaAnswer answer_of(const store::ReplicaRow& row, Language language) {
@@ -270,9 +270,9 @@ Result<wire::ServerAnswer> Service::show(const http::Call& call, const std::stri
 Result<wire::VersionAnswer> Service::show_version(const http::Call& call, const std::string& id) {
   return parts_.db.read([&](db::Transaction& tx) -> Result<wire::VersionAnswer> {
     const auto version = store::version(tx, id);
-    if (!version) return not_found({"服务版本", "service version"}, id);
+    if (!version) return about("id", not_found({"服务版本", "service version"}, id));
     const auto deployment = find(tx, call, version->deployment_id);
-    if (!deployment.ok()) return not_found({"服务版本", "service version"}, id);
+    if (!deployment.ok()) return about("id", not_found({"服务版本", "service version"}, id));
     return answer(tx, *deployment, *version, call.request.language);
   });
 }
@@ -389,7 +389,7 @@ Result<std::string> Service::log_path(const http::Call& call, const std::string&
     for (const auto& version : store::versions_of(tx, id))
       for (auto& row : store::replicas_of(tx, version.id))
         if (replica.empty() ? !newest || row.id > newest->id : row.id == replica) newest = std::move(row);
-    if (!newest) return not_found({"实例", "replica"}, replica);
+    if (!newest) return about("replica", not_found({"实例", "replica"}, replica));
     return engines::rank_log_path(newest->plan, 0);
   });
 }

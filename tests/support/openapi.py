@@ -50,7 +50,7 @@ class Operation:
         self.method = method.upper()
         self.path = path
         self.id = described["operationId"]
-        self.access = described.get("x-access") or ("open" if described.get("security") == [] else "admin" if "403" in described["responses"] else "user")
+        self.access = described["x-access"]
         self.section = described.get("x-section", "")
         content = described.get("requestBody", {}).get("content", {})
         self.takes_json = JSON in content
