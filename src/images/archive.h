@@ -18,7 +18,7 @@ namespace lathe::images {
 /// What a reader lets an archive do.
 struct ArchiveLimits {
   std::uint64_t max_bytes = 1ULL << 40;
-  std::uint64_t max_entries = 20'000;
+  std::uint64_t max_entries = 10'000;
   std::uint64_t max_ratio = 200;  ///< unpacked to packed, beyond the first GiB
 };
 

@@ -13,6 +13,8 @@ namespace {
 
 constexpr std::string_view kBlobs = "blobs/sha256/";
 constexpr int kMaxIndexDepth = 3;
+constexpr std::size_t kSmall = 64 << 10;  // entries that need no file until it is known that they are wanted
+constexpr std::size_t kMostInMemory = 16 << 20;
 
 std::string_view base_of(std::string_view name) {
   const auto slash = name.rfind('/');
@@ -117,19 +119,21 @@ class Import {
   }
 
   Result<void> stage(ArchiveReader& reader, Entry& entry) {
-    entry.staged.emplace(TRY(store_.begin()));
+    const bool small = in_memory_ + kSmall <= kMostInMemory;
+    entry.staged.emplace(TRY(store_.begin(small ? kSmall : 0)));
     for (auto bytes = TRY(reader.read()); !bytes.empty(); bytes = TRY(reader.read())) {
       if (entry.head.empty()) entry.head = bytes.substr(0, 4);
       TRY(request_.reserve(bytes.size()));
       TRY(entry.staged->write(bytes));
     }
     entry.blob = TRY(entry.staged->finish());
+    if (small && entry.blob.size <= kSmall) in_memory_ += entry.blob.size;
     return {};
   }
 
   // What the entries are.
 
-  const Entry* find(std::string_view name) const {
+  Entry* find(std::string_view name) {
     auto it = entries_.find(name);
     for (int hops = 0; it != entries_.end() && !it->second.link.empty(); ++hops) {
       if (hops == 8) return nullptr;
@@ -282,7 +286,7 @@ class Import {
     std::vector<oci::Descriptor> layers;
     for (std::size_t i = 0; i < saved.Layers.size(); ++i) {
       const std::string name = TRY(inside_name(saved.Layers[i]));
-      const Entry* entry = find(name);
+      Entry* entry = find(name);
       if (!entry) return missing(name);
       const std::string suffix(layer_suffix(entry->head));
       TRY(check_layer(name, *entry, suffix, config.rootfs.diff_ids[i]));
@@ -307,7 +311,7 @@ class Import {
   }
 
   /// The configuration knows a layer by the digest of its plain tar.
-  Result<void> check_layer(const std::string& name, const Entry& entry, const std::string& suffix,
+  Result<void> check_layer(const std::string& name, Entry& entry, const std::string& suffix,
                            const std::string& diff_id) {
     std::string plain = entry.blob.digest;
     if (!suffix.empty()) {
@@ -331,6 +335,7 @@ class Import {
   BlobStore::Lease& lease_;
   ImportRequest request_;
   std::uint64_t read_ = 0;  ///< bytes of the archive
+  std::size_t in_memory_ = 0;
   std::map<std::string, Entry, std::less<>> entries_;
   std::map<std::string, BlobStore::Writer*, std::less<>> staged_by_digest_;
 };

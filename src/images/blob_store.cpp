@@ -51,32 +51,50 @@ std::string Sha256::digest() {
 
 struct BlobStore::Writer::State {
   BlobStore& store;
-  std::string name;
+  std::size_t in_memory;
+  std::string name;  ///< of the staged file; "" while the bytes are in memory
   Fd fd;
+  std::string bytes;
   Sha256 hash;
   Blob blob;
   std::uint64_t flushed = 0;
   bool kept = false;
 };
 
-BlobStore::Writer::Writer(BlobStore& store, std::string name, Fd fd)
-    : state_(new State{store, std::move(name), std::move(fd), {}, {}}) {}
+BlobStore::Writer::Writer(BlobStore& store, std::size_t in_memory)
+    : state_(new State{store, in_memory, {}, {}, {}, {}, {}}) {}
 
 BlobStore::Writer::Writer(Writer&& other) noexcept = default;
 
 BlobStore::Writer::~Writer() {
-  if (!state_ || state_->kept) return;
+  if (!state_ || state_->kept || state_->name.empty()) return;
   if (auto removed = state_->store.staging_.remove_file(own_path(state_->name)); !removed)
     log::warning("a staged blob remains: {}", removed.error().describe(Language::en));
 }
 
+Result<void> BlobStore::Writer::spill() {
+  State& s = *state_;
+  if (!s.name.empty()) return {};
+  std::string name = random_hex(16);
+  s.fd = TRY(s.store.staging_.create_file(own_path(name), 0644));
+  s.name = std::move(name);
+  TRY(write_all(s.fd.get(), s.bytes));
+  s.bytes = {};
+  return {};
+}
+
 Result<void> BlobStore::Writer::write(std::string_view bytes) {
   State& s = *state_;
-  TRY(write_all(s.fd.get(), bytes));
   s.hash.add(bytes);
   s.blob.size += bytes.size();
+  if (s.blob.size <= s.in_memory) {
+    s.bytes += bytes;
+    return {};
+  }
+  TRY(spill());
+  TRY(write_all(s.fd.get(), bytes));
   if (s.blob.size - s.flushed >= kFlushStep) {
-    // Starts the writing to the disk, so that little is left for finish; an error shows there.
+    // Starts the writing to the disk, so that little is left for keep; an error shows there.
     (void)sync_file_range(s.fd.get(), static_cast<off64_t>(s.flushed),
                           static_cast<off64_t>(s.blob.size - s.flushed), SYNC_FILE_RANGE_WRITE);
     s.flushed = s.blob.size;
@@ -91,11 +109,14 @@ Result<Blob> BlobStore::Writer::finish() {
   return s.blob;
 }
 
-Result<Fd> BlobStore::Writer::open_again() const {
+Result<Fd> BlobStore::Writer::open_again() {
+  TRY(spill());
+  state_->fd.reset();
   return state_->store.staging_.open_file(own_path(state_->name), Links::refuse);
 }
 
 Result<std::string> BlobStore::Writer::read_back(std::size_t limit) const {
+  if (state_->name.empty()) return state_->bytes;
   return state_->store.staging_.read_file(own_path(state_->name), limit);
 }
 
@@ -149,10 +170,10 @@ Result<std::string> BlobStore::read(std::string_view digest, std::size_t limit) 
   return blobs_.read_file(TRY(blob_path(digest)), limit);
 }
 
-Result<BlobStore::Writer> BlobStore::begin() {
-  std::string name = random_hex(16);
-  Fd fd = TRY(staging_.create_file(own_path(name), 0644));
-  return Writer(*this, std::move(name), std::move(fd));
+Result<BlobStore::Writer> BlobStore::begin(std::size_t in_memory) {
+  Writer writer(*this, in_memory);
+  if (in_memory == 0) TRY(writer.spill());
+  return writer;
 }
 
 Result<Blob> BlobStore::put(std::string_view bytes, Lease& lease) {

@@ -49,7 +49,8 @@ class BlobStore {
   Result<Fd> open_blob(std::string_view digest) const;
   Result<std::string> read(std::string_view digest, std::size_t limit) const;
 
-  /// A blob on its way in: hashed while it is written. Dropped unless kept. Used by one thread.
+  /// A blob on its way in: hashed while it is written. Dropped unless kept. A small one stays in memory until
+  /// it is kept. Used by one thread.
   class Writer {
    public:
     Writer(Writer&& other) noexcept;
@@ -58,18 +59,20 @@ class BlobStore {
     /// Ends the writing; gives what it has become.
     Result<Blob> finish();
     /// After finish, before keep: the bytes again.
-    Result<Fd> open_again() const;
+    Result<Fd> open_again();
     Result<std::string> read_back(std::size_t limit) const;
     /// After finish: makes the bytes durable and puts them into their place (where they may be already).
     Result<void> keep(Lease& lease);
 
    private:
     friend class BlobStore;
-    Writer(BlobStore& store, std::string name, Fd fd);
+    explicit Writer(BlobStore& store, std::size_t in_memory);
+    Result<void> spill();
     struct State;
     std::unique_ptr<State> state_;
   };
-  Result<Writer> begin();
+  /// Up to `in_memory` bytes stay in memory.
+  Result<Writer> begin(std::size_t in_memory = 0);
   /// A small blob, whole.
   Result<Blob> put(std::string_view bytes, Lease& lease);
 

@@ -42,7 +42,7 @@ struct Options {
   std::string store_directory;                 ///< DATA/images; made where absent
   std::size_t importers = 2;                   ///< imports at the same time
   std::uint64_t max_image_bytes = 1ULL << 40;  ///< of one archive, unpacked
-  std::uint64_t max_entries = 20'000;          ///< of one archive
+  std::uint64_t max_entries = 10'000;          ///< of one archive
   /// An archive may unpack to this many times its size (beyond its first GiB): more is a bomb.
   std::uint64_t max_ratio = 200;
 };

@@ -129,9 +129,11 @@ def test_every_kind_of_archive(server, user, pack, entries):
         stored = (blobs / described["digest"][7:]).read_bytes()
         assert digest(stored) == described["digest"] and stored == data and described["size"] == len(data)
     assert image["imports"][0]["state"] == "succeeded"
-    index = json.loads((server.data / "images/index.json").read_bytes())
-    references = [m["annotations"]["org.opencontainers.image.ref.name"] for m in index["manifests"]]
-    assert f"{user.id}/{name}:1.0" in references
+
+    def in_index():
+        index = json.loads((server.data / "images/index.json").read_bytes())
+        return f"{user.id}/{name}:1.0" in [m["annotations"]["org.opencontainers.image.ref.name"] for m in index["manifests"]]
+    lathe.wait_until(in_index, what="the index")
 
 
 def changed(entries, name, data):
@@ -156,7 +158,7 @@ BROKEN = {
     "blob changed": (tar(*[(e[0], e[1] + b"!" if e[1] == LAYERS[1] else e[1]) for e in oci_entries()]), "digest"),
     "traversing layer name": (tar(*changed(docker_entries(), "manifest.json", json.dumps(
         [{"Config": "../../x", "RepoTags": [], "Layers": []}]).encode())), "missing"),
-    "too many entries": (tar(*[(f"f{i}", b"") for i in range(20_001)]), "entries"),
+    "too many entries": (tar(*[(f"f{i}", b"") for i in range(10_001)]), "entries"),
 }
 
 
@@ -173,14 +175,11 @@ def test_a_bad_archive_is_refused_with_the_reason(server, user, case):
 
 def test_a_decompression_bomb_is_refused(own_server):
     user = own_server.new_user()
-    out = io.BytesIO()
-    with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=1) as packed:
-        info = tarfile.TarInfo("zeros")
-        info.size = 3 << 30
-        packed.write(info.tobuf())
-        for _ in range((11 << 30) // (10 << 20) // 5):
-            packed.write(bytes(10 << 20))
-    image = imported(user, "bomb", out.getvalue())
+    info = tarfile.TarInfo("zeros")
+    info.size = 4 << 30
+    data = gzip.compress(info.tobuf()) + gzip.compress(bytes(16 << 20)) * 256
+    assert len(data) < 5_000_000
+    image = imported(user, "bomb", data)
     assert image["imageStatus"] == 3 and "bomb" in image["failReason"], image["failReason"]
 
 
@@ -227,7 +226,7 @@ def test_images_belong_to_their_user(server, user, admin):
 
 
 def test_a_repeated_creation_with_the_same_key_is_one(user):
-    key = {"Idempotency-Key": "the same"}
+    key = {"Idempotency-Key": "the-same"}
     for _ in range(2):
         user.post(CREATE, {"imageName": "once", "userId": user.id}, headers=key).ok()
     assert user.post(LIST, {"pageNum": 1, "imageName": "once", "userId": user.id}).payload["total"] == 1
