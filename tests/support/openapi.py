@@ -51,7 +51,8 @@ class Operation:
         self.path = path
         self.id = described["operationId"]
         self.access = described["x-access"]
-        self.section = described.get("x-section", "")
+        # A call that several sections describe goes by the first of them.
+        self.section = described.get("x-section", "").split(",")[0]
         content = described.get("requestBody", {}).get("content", {})
         self.takes_json = JSON in content
         self.fields = [Field((p["name"],), p["schema"], p["in"], p["required"])
