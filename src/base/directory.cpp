@@ -244,7 +244,14 @@ Result<std::vector<DirectoryEntry>> Directory::list(const Path& path, std::strin
 Result<bool> Directory::make_directories(const Path& path, mode_t mode, std::optional<Owner> owner,
                                          Links links) const {
   if (path.is_root()) return false;
-  if (auto there = open_beneath(path, kFolder, links); there.ok()) return false;
+  if (auto there = open_beneath(path, kFolder, links); there.ok()) {
+    // A folder that is still the server's own was being made when the server was killed.
+    struct stat info {};
+    const bool unfinished =
+        owner && owner->uid != geteuid() && fstat(there->get(), &info) == 0 && info.st_uid == geteuid();
+    if (unfinished) give_to(there->get(), owner);
+    return false;
+  }
   TRY(make_directories(path.parent(), mode, owner, links));
   Fd parent = TRY(open_parent(path, links));
   const std::string name(path.name());
