@@ -11,6 +11,8 @@ using http::same_ignoring_case;
 namespace {
 
 constexpr std::size_t kReadSize = 32 * 1024;
+/// A replica that cannot be reached gets nothing for this long where there is another.
+constexpr std::chrono::seconds kShun{1};
 
 /// Fields that speak of one connection only (RFC 9110 §7.6.1), and those the gateway writes itself.
 bool is_hop_by_hop(std::string_view name) {
@@ -63,7 +65,10 @@ http::Task<Exchange::Outcome> Exchange::run(Forward& forward) {
     outcome = co_await run_once(forward);
   }
   unwatch_client();
-  if (outcome == Outcome::failed) ++lease_->failures;
+  if (outcome == Outcome::failed || outcome == Outcome::untouched) ++lease_->failures;
+  // A replica that died over it: another may do what can be repeated.
+  if (outcome == Outcome::failed && upstream_ && !upstream_->timed_out && !body_touched_ && repeatable)
+    co_return Outcome::untouched;
   co_return outcome;
 }
 
@@ -74,6 +79,7 @@ http::Task<Exchange::Outcome> Exchange::run_once(Forward& forward) {
     upstream_ = pool.make(client_.executor());
     const bool connected = co_await connect();
     if (!connected) {
+      lease_->shun(std::chrono::steady_clock::now() + kShun);
       fail(Code::unavailable, {"服务实例无法连接", "the replica cannot be reached"});
       co_return Outcome::untouched;
     }
@@ -83,7 +89,6 @@ http::Task<Exchange::Outcome> Exchange::run_once(Forward& forward) {
   if (!sent && watch_->left) co_return Outcome::left;
   if (!sent && !upstream_->socket.is_open())
     co_return fail(Code::unavailable, {"服务实例断开了连接", "the replica closed the connection"});
-  sent_at_ = std::chrono::steady_clock::now();
   watch_client();
   co_return co_await relay_answer();
 }
@@ -216,9 +221,7 @@ http::Task<Exchange::Outcome> Exchange::relay_answer() {
       co_return fail(Code::deadline_exceeded, {"服务实例没有及时应答", "the replica did not answer in time"});
     co_return fail(Code::unavailable, {"服务实例断开了连接", "the replica closed the connection"});
   }
-  const auto waited = std::chrono::steady_clock::now() - sent_at_;
-  lease_->first_byte_us +=
-      static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::microseconds>(waited).count());
+  lease_->first_byte.add(std::chrono::steady_clock::now() - lease_.since());
   if (parser.status() >= 500) ++lease_->failures;
 
   const http::Framing framing = parser.framing(head_.method == http::Method::head);

@@ -27,12 +27,13 @@ class Exchange {
 
   enum class Outcome {
     answered,   ///< an answer went to the client, whole or cut off
-    untouched,  ///< the upstream was not reached, nothing of the request was read: may be tried elsewhere
+    untouched,  ///< no answer, and doing it again elsewhere does no harm: `error` says why
     failed,     ///< no answer, nothing sent to the client yet: `error` says why
     left,       ///< the client has gone
   };
   http::Task<Outcome> run(Forward& forward);
   const Error& error() const { return error_; }
+  const Target* target() const { return lease_.get(); }
 
  private:
   http::Task<bool> connect();
@@ -57,7 +58,6 @@ class Exchange {
   Lease lease_;
   UpstreamPool::Handle upstream_;
   std::string received_;  ///< from the upstream, not yet used
-  std::chrono::steady_clock::time_point sent_at_{};
   /// Outlives the exchange in a callback that may come late.
   struct Watch {
     bool active = false;

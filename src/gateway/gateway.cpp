@@ -2,13 +2,14 @@
 
 #include <fmt/format.h>
 
-#include <atomic>
 #include <boost/json.hpp>
+#include <set>
 #include <variant>
 
 #include "gateway/exchange.h"
 #include "gateway/openai.h"
 #include "gateway/routes.h"
+#include "gateway/waiting_room.h"
 #include "http/answer.h"
 #include "http/connection.h"
 #include "http/envelope.h"
@@ -54,23 +55,26 @@ Error no_such_service(std::string_view name) {
 
 class Proxy final : public Gateway, public http::IoHandler {
  public:
-  Proxy(Options options, Hooks hooks) : options_(options), hooks_(std::move(hooks)) {
-    table_.store(std::make_shared<const Table>(std::vector<ServiceRoute>{}, nullptr));
+  Proxy(Options options, Hooks hooks) : options_(options), hooks_(std::move(hooks)) {}
+
+  void listen(Events events) override {
+    events_ = std::move(events);
+    registry_.on_drained(events_.drained);
   }
 
   void set_routes(std::vector<ServiceRoute> services) override {
-    const std::scoped_lock lock(set_mutex_);
-    const auto before = table_.load();
-    table_.store(std::make_shared<const Table>(std::move(services), before.get()));
+    const auto table = registry_.set(std::move(services));
+    std::set<std::string> waiting;
+    for (const auto& [name, service] : table->services())
+      if (!service->has_upstream() && service->route().hold.max_queued > 0)
+        waiting.insert(service->state()->id);
+    for (const auto& id : room_.services())
+      if (!waiting.contains(id)) room_.release(id);
   }
 
-  std::vector<UpstreamCounters> counters() const override {
-    std::vector<UpstreamCounters> out;
-    for (const auto& [id, target] : table_.load()->targets())
-      out.push_back({target->service_id, target->version_id, id, target->requests, target->failures,
-                     target->in_flight, target->bytes_in, target->bytes_out,
-                     static_cast<double>(target->first_byte_us) / 1e6});
-    return out;
+  Load load() const override { return registry_.load(); }
+  std::uint64_t in_flight(const std::string& upstream_id) const override {
+    return registry_.in_flight(upstream_id);
   }
 
   http::IoHandler& io_handler() override { return *this; }
@@ -110,8 +114,8 @@ class Proxy final : public Gateway, public http::IoHandler {
   http::Task<> serve_openai(http::Connection& connection, const http::Request& head,
                             const http::Identity& caller) {
     if (head.method != http::Method::post) {
-      co_await refuse(connection, head,
-                      {Code::invalid_argument, {"此地址只接受 POST", "this address takes POST only"}}, {});
+      const Error post_only{Code::invalid_argument, {"此地址只接受 POST", "this address takes POST only"}};
+      co_await refuse(connection, head, post_only, {});
       co_return;
     }
     Forward forward;
@@ -153,31 +157,58 @@ class Proxy final : public Gateway, public http::IoHandler {
   http::Task<> forward_to(http::Connection& connection, const http::Request& head,
                           const http::Identity& caller, const std::string& name, Forward& forward,
                           std::string_view param) {
-    const auto table = table_.load();
-    Service* service = table->find(name);
-    if (!service || !hooks_.may_call(caller, service->route())) {
-      co_await refuse(connection, head, no_such_service(name), param);
-      co_return;
-    }
     const std::string rest = std::move(forward.target);
-    Error last{Code::unavailable, service->route().unavailable};
-    for (int attempt = 0; attempt < kTries; ++attempt) {
-      auto choice = service->choose();
-      if (!choice) break;
-      forward.target = join(choice->version->path, rest);
-      Exchange exchange(connection, head, options_, std::move(choice->lease));
+    const Target* failed = nullptr;
+    std::optional<Error> last;
+    std::optional<Moment> until;  // for all its waits together
+    for (int attempt = 0; attempt < kTries;) {
+      const auto table = registry_.table();
+      Service* service = table->find(name);
+      if (!service || !hooks_.may_call(caller, service->route())) {
+        const Error unknown = no_such_service(name);
+        co_await refuse(connection, head, unknown, param);
+        co_return;
+      }
+      auto choice = service->choose(std::chrono::steady_clock::now(), failed);
+      if (choice.kind == Service::Choice::Kind::stale) continue;
+      if (choice.kind == Service::Choice::Kind::none) {
+        if (!until && events_.waiting) events_.waiting(service->state()->id);
+        if (!until) until = std::chrono::steady_clock::now() + service->route().hold.max_wait;
+        const auto waited = co_await hold(connection, *service, *until);
+        if (waited == WaitingRoom::Outcome::released) continue;
+        if (waited == WaitingRoom::Outcome::left) co_return;
+        service->state()->refused.fetch_add(1);
+        const Error unavailable{Code::unavailable, service->route().unavailable};
+        co_await refuse(connection, head, unavailable, param, service->route().hold.retry_after);
+        co_return;
+      }
+      forward.target = join(choice.version->path, rest);
+      Exchange exchange(connection, head, options_, std::move(choice.lease));
       const auto outcome = co_await exchange.run(forward);
       if (outcome == Exchange::Outcome::answered || outcome == Exchange::Outcome::left) co_return;
       last = exchange.error();
       if (outcome == Exchange::Outcome::failed) break;
+      failed = exchange.target();
+      ++attempt;
     }
-    co_await refuse(connection, head, last, param);
+    co_await refuse(connection, head, *last, param);
+  }
+
+  http::Task<WaitingRoom::Outcome> hold(http::Connection& connection, Service& service, Moment until) {
+    const Hold& hold = service.route().hold;
+    if (hold.max_queued == 0) co_return WaitingRoom::Outcome::full;
+    auto still_waiting = [this, name = service.route().name] {
+      const Service* now = registry_.table()->find(name);
+      return now && !now->has_upstream() && now->route().hold.max_queued > 0;
+    };
+    co_return co_await room_.wait(connection, service.state(), hold.max_queued, until,
+                                  std::move(still_waiting));
   }
 
   http::Task<> list_models(http::Connection& connection, const http::Request& head,
                            const http::Identity& caller) {
     boost::json::array data;
-    const auto table = table_.load();
+    const auto table = registry_.table();
     for (const auto& [name, service] : table->services())
       if (hooks_.may_call(caller, service->route()))
         data.push_back(boost::json::object{
@@ -189,12 +220,13 @@ class Proxy final : public Gateway, public http::IoHandler {
   }
 
   http::Task<> refuse(http::Connection& connection, const http::Request& head, const Error& error,
-                      std::string_view param) {
+                      std::string_view param, std::chrono::seconds retry_after = std::chrono::seconds{1}) {
     http::Response response =
         is_openai(head.path)
             ? http::Response::json(http_status(error.code), openai_error(error, head.language, param))
             : http::error_response(http::kBare, head, error);
-    if (error.code == Code::unavailable) response.headers.set("Retry-After", "1");
+    if (error.code == Code::unavailable)
+      response.headers.set("Retry-After", std::to_string(retry_after.count()));
     co_await answer(connection, head, std::move(response));
   }
 
@@ -209,8 +241,9 @@ class Proxy final : public Gateway, public http::IoHandler {
 
   const Options options_;
   const Hooks hooks_;
-  std::mutex set_mutex_;
-  std::atomic<std::shared_ptr<const Table>> table_;
+  Events events_;
+  Registry registry_;
+  WaitingRoom room_;
 };
 
 }  // namespace

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <array>
 #include <chrono>
 #include <cstdint>
 #include <functional>
@@ -29,12 +30,20 @@ struct VersionRoute {
   std::vector<Upstream> upstreams;  ///< those that are ready
 };
 
+/// What becomes of requests while no version has an upstream.
+struct Hold {
+  std::size_t max_queued = 0;             ///< so many wait at most, 503 beyond; 0: none is held
+  std::chrono::milliseconds max_wait{0};  ///< then 503
+  std::chrono::seconds retry_after{1};    ///< told with every 503
+};
+
 struct ServiceRoute {
   std::string id;
   std::string name;   ///< as in /serve/{name}/ and in `model`
   std::string owner;  ///< user id
   std::vector<VersionRoute> versions;
   Text unavailable;  ///< told with 503 while no version has an upstream
+  Hold hold = {};
 };
 
 struct Options {
@@ -53,14 +62,64 @@ struct Hooks {
   std::function<bool(const http::Identity&, const ServiceRoute&)> may_call;
 };
 
-/// Since the upstream was first routed to.
-struct UpstreamCounters {
-  std::string service_id, version_id, upstream_id;
-  std::uint64_t requests = 0;
+/// Upper bounds of the times counted, in seconds.
+inline constexpr std::array<double, 15> kTimeBounds{0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
+                                                    0.5,   1,      2.5,   5,    10,    30,   120};
+/// A histogram: how many lasted no longer than each bound, the ones before it left out; the last had no
+/// bound.
+struct Times {
+  std::array<std::uint64_t, kTimeBounds.size() + 1> counts{};
+  double seconds = 0;  ///< the sum
+  std::uint64_t total() const;
+};
+
+/// All but `in_flight` only grow.
+struct Counters {
+  std::uint64_t requests = 0;  ///< begun, so arrivals are the difference of two samples
   std::uint64_t failures = 0;  ///< no answer, or a status of 500 and above
   std::uint64_t in_flight = 0;
+  /// The requests under way, integrated over time: the difference of two samples divided by the seconds
+  /// between them is the exact average concurrency.
+  double concurrency_seconds = 0;
   std::uint64_t bytes_in = 0, bytes_out = 0;
-  double first_byte_seconds = 0;  ///< sum over all requests
+  std::uint64_t prompt_tokens = 0, completion_tokens = 0;  ///< where the answers said `usage`
+  Times first_byte;  ///< from the choice of the upstream to the first byte of its answer
+  Times duration;    ///< to its last
+};
+
+/// Kept from when the upstream is first routed to until it is no longer and its last request has ended.
+struct UpstreamCounters : Counters {
+  std::string service_id, version_id, upstream_id;
+  bool draining = false;  ///< no longer routed to
+};
+
+/// The sum of a version's upstreams, those that are gone included.
+struct VersionCounters : Counters {
+  std::string service_id, version_id;
+};
+
+struct ServiceCounters {
+  std::string service_id;
+  std::uint64_t queued = 0;         ///< held now
+  std::uint64_t queued_total = 0;   ///< held since the start
+  std::uint64_t refused_total = 0;  ///< 503: too many held, held too long, or not to be held
+  double queued_seconds = 0;        ///< the held requests, integrated over time
+};
+
+/// One moment. Sampling takes microseconds and stops no request.
+struct Load {
+  std::chrono::steady_clock::time_point at;
+  std::vector<ServiceCounters> services;    ///< those routed
+  std::vector<VersionCounters> versions;    ///< those routed, and those with requests under way
+  std::vector<UpstreamCounters> upstreams;  ///< likewise
+};
+
+/// Called on I/O threads: must return at once (set a flag, wake a thread).
+struct Events {
+  /// A request came for a service without an upstream, and is held if its route says so. Once a request.
+  std::function<void(const std::string& service_id)> waiting;
+  /// An upstream that is no longer routed to has ended its last request.
+  std::function<void(const std::string& upstream_id)> drained;
 };
 
 /// Serves `/serve/{service}/…` (any method, any path), and `/v1/models`, `/v1/chat/completions`,
@@ -70,9 +129,16 @@ class Gateway {
   static std::unique_ptr<Gateway> create(Options options, Hooks hooks);
   virtual ~Gateway() = default;
 
-  /// Replaces the routes, for every request that comes after it. Requests under way go on.
+  /// Set once, before the first request.
+  virtual void listen(Events events) = 0;
+  /// Replaces the routes. When it returns, no request is given to an upstream that was taken out; requests
+  /// under way go on there, and `drained` tells when the last has ended. Held requests of services that now
+  /// have an upstream go on at once; of services that are gone, they are answered 404.
   virtual void set_routes(std::vector<ServiceRoute> services) = 0;
-  virtual std::vector<UpstreamCounters> counters() const = 0;
+  virtual Load load() const = 0;
+  /// Requests under way at an upstream, routed to or draining. With 0 after set_routes has taken it out, it
+  /// may be stopped.
+  virtual std::uint64_t in_flight(const std::string& upstream_id) const = 0;
   /// For ServerOptions::io_handler; lives as long as the gateway, which must outlive the server.
   virtual http::IoHandler& io_handler() = 0;
 };

@@ -54,6 +54,12 @@ class GatewayTest : public testing::Test {
     return peer.answer(to_head);
   }
 
+  template <class Condition>
+  static void until(Condition condition) {
+    for (int i = 0; i < 1000 && !condition(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    EXPECT_TRUE(condition());
+  }
+
   TestServer back_;
   std::unique_ptr<Gateway> gateway_;
   TestServer front_;
@@ -66,11 +72,11 @@ TEST_F(GatewayTest, PassesRequestsOnBelowTheServicesName) {
   EXPECT_EQ(send("POST /serve/llm/a", "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n").body,
             "POST /a ok");
   EXPECT_EQ(send("HEAD /serve/llm/hello", "\r\n", true).status, 200);
-  EXPECT_EQ(gateway_->counters().at(0).requests, 5u);
+  EXPECT_EQ(gateway_->load().upstreams.at(0).requests, 5u);
   // The last answer may be here before its exchange is put away.
-  for (int i = 0; i < 500 && gateway_->counters().at(0).in_flight != 0; ++i)
+  for (int i = 0; i < 500 && gateway_->load().upstreams.at(0).in_flight != 0; ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  EXPECT_EQ(gateway_->counters().at(0).in_flight, 0u);
+  EXPECT_EQ(gateway_->load().upstreams.at(0).in_flight, 0u);
 }
 
 TEST_F(GatewayTest, KeepsTheClientsConnectionAndItsOrder) {
@@ -121,6 +127,78 @@ TEST_F(GatewayTest, SaysWhenNothingIsReady) {
   EXPECT_EQ(send("GET /serve/other/x").status, 404);
 }
 
+TEST_F(GatewayTest, HoldsRequestsUntilAReplicaIsReady) {
+  std::atomic<int> waiting{0};
+  gateway_->listen({.waiting = [&](const std::string& id) { waiting += id == "s"; }, .drained = {}});
+  auto sleeping = service({});
+  sleeping.hold = {
+      .max_queued = 2, .max_wait = std::chrono::seconds{8}, .retry_after = std::chrono::seconds{7}};
+  gateway_->set_routes({sleeping});
+  const std::string request =
+      "POST /serve/llm/x HTTP/1.1\r\nHost: h\r\nAuthorization: 2\r\nContent-Length: 2\r\n\r\nok";
+  Peer first(front_.port()), second(front_.port());
+  first.send(request);
+  second.send(request);
+  until([&] { return gateway_->load().services.at(0).queued == 2; });
+  EXPECT_EQ(waiting, 2);
+  Peer third(front_.port());
+  third.send(request);
+  const auto refused = third.answer();
+  EXPECT_EQ(refused.status, 503) << "beyond the bound";
+  EXPECT_EQ(refused.headers.get("retry-after"), "7");
+  gateway_->set_routes({service({upstream("a", back_.port())})});
+  EXPECT_EQ(first.answer().body, "POST /x ok");
+  EXPECT_EQ(second.answer().body, "POST /x ok");
+  const auto counts = gateway_->load().services.at(0);
+  EXPECT_EQ(counts.queued, 0u);
+  EXPECT_EQ(counts.queued_total, 2u);
+  EXPECT_EQ(counts.refused_total, 1u);
+  EXPECT_GT(counts.queued_seconds, 0);
+}
+
+TEST_F(GatewayTest, HoldsNoLongerThanItsRouteSays) {
+  auto sleeping = service({});
+  sleeping.hold = {
+      .max_queued = 2, .max_wait = std::chrono::milliseconds{30}, .retry_after = std::chrono::seconds{3}};
+  gateway_->set_routes({sleeping});
+  EXPECT_EQ(send("GET /serve/llm/x").status, 503);
+  sleeping.hold.max_wait = std::chrono::seconds{30};
+  gateway_->set_routes({sleeping});
+  {
+    Peer impatient(front_.port());
+    impatient.send("GET /serve/llm/x HTTP/1.1\r\nHost: h\r\nAuthorization: 2\r\n\r\n");
+    until([&] { return gateway_->load().services.at(0).queued == 1; });
+  }
+  until([&] { return gateway_->load().services.at(0).queued == 0; });
+  Peer peer(front_.port());
+  peer.send("GET /serve/llm/x HTTP/1.1\r\nHost: h\r\nAuthorization: 2\r\n\r\n");
+  until([&] { return gateway_->load().services.at(0).queued == 1; });
+  gateway_->set_routes({});
+  EXPECT_EQ(peer.answer().status, 404) << "the service was deleted";
+}
+
+TEST_F(GatewayTest, AnUpstreamTakenOutEndsItsRequestsFirst) {
+  std::atomic<int> drained{0};
+  gateway_->listen({.waiting = {}, .drained = [&](const std::string& id) { drained += id == "a"; }});
+  Peer peer(front_.port());
+  peer.send("GET /serve/llm/wait HTTP/1.1\r\nHost: h\r\nAuthorization: 2\r\n\r\n");
+  back_.handler().await_waiting(1);
+  gateway_->set_routes({service({upstream("b", back_.port())})});
+  EXPECT_EQ(gateway_->in_flight("a"), 1u);
+  EXPECT_EQ(drained, 0);
+  back_.handler().release();
+  EXPECT_EQ(peer.answer().status, 200);
+  until([&] { return drained == 1; });
+  EXPECT_EQ(gateway_->in_flight("a"), 0u);
+  const auto load = gateway_->load();
+  EXPECT_EQ(load.upstreams.size(), 1u);
+  EXPECT_EQ(load.versions.at(0).requests, 1u) << "a version remembers what its replicas did";
+  EXPECT_EQ(load.versions.at(0).duration.total(), 1u);
+  EXPECT_GT(load.versions.at(0).concurrency_seconds, 0);
+  gateway_->set_routes({});
+  EXPECT_EQ(drained, 1) << "b was not a";
+}
+
 TEST_F(GatewayTest, TriesAnotherReplicaWhereNothingWasSent) {
   std::uint16_t closed;
   {
@@ -141,13 +219,13 @@ TEST_F(GatewayTest, TheUpstreamIsToldThatTheClientHasLeft) {
   {
     Peer peer(front_.port());
     peer.send("GET /serve/llm/follow HTTP/1.1\r\nHost: h\r\nAuthorization: 2\r\n\r\n");
-    for (int i = 0; i < 500 && gateway_->counters().at(0).bytes_out == 0; ++i)
+    for (int i = 0; i < 500 && gateway_->load().upstreams.at(0).bytes_out == 0; ++i)
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
   }
   for (int i = 0; i < 500 && back_.handler().followers_ended == 0; ++i)
     std::this_thread::sleep_for(std::chrono::milliseconds(10));
   EXPECT_EQ(back_.handler().followers_ended, 1);
-  EXPECT_EQ(gateway_->counters().at(0).in_flight, 0u);
+  EXPECT_EQ(gateway_->load().upstreams.at(0).in_flight, 0u);
 }
 
 TEST(OpenAi, FindsTheModel) {

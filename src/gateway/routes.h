@@ -4,68 +4,80 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "gateway/counting.h"
 #include "gateway/gateway.h"
 
 namespace lathe::gateway {
-
-/// One upstream as the gateway keeps it, across tables.
-struct Target {
-  Upstream upstream;
-  std::string service_id, version_id;
-  std::atomic<std::uint64_t> requests{0}, failures{0}, in_flight{0}, bytes_in{0}, bytes_out{0};
-  std::atomic<std::uint64_t> first_byte_us{0};
-};
 
 /// Counts a request at its upstream from the choice to the last byte.
 class Lease {
  public:
   Lease() = default;
-  explicit Lease(std::shared_ptr<Target> target) : target_(std::move(target)) {
-    ++target_->requests;
-    ++target_->in_flight;
-  }
+  Lease(std::shared_ptr<Target> target, Moment now);
   Lease(Lease&&) = default;
-  Lease& operator=(Lease&& other) noexcept {
-    release();
-    target_ = std::move(other.target_);
-    return *this;
-  }
+  Lease& operator=(Lease&& other) noexcept;
   ~Lease() { release(); }
   explicit operator bool() const { return target_ != nullptr; }
   Target* operator->() const { return target_.get(); }
+  Target* get() const { return target_.get(); }
+  Moment since() const { return since_; }
 
  private:
-  void release() {
-    if (target_) --target_->in_flight;
-    target_.reset();
-  }
+  void release();
   std::shared_ptr<Target> target_;
+  Moment since_{};
+};
+
+/// What stays the same of a service from table to table.
+struct ServiceState {
+  explicit ServiceState(std::string service_id) : id(std::move(service_id)) {}
+  const std::string id;
+  Level queued;
+  std::atomic<std::uint64_t> queued_total{0}, refused{0};
 };
 
 /// One service's versions and upstreams.
 class Service {
  public:
-  Service(ServiceRoute route, std::vector<std::vector<std::shared_ptr<Target>>> targets);
+  Service(ServiceRoute route, std::vector<std::vector<std::shared_ptr<Target>>> targets,
+          std::shared_ptr<ServiceState> state);
 
   const ServiceRoute& route() const { return route_; }
+  const std::shared_ptr<ServiceState>& state() const { return state_; }
+  bool has_upstream() const;
+
   struct Choice {
+    enum class Kind {
+      chosen,
+      none,   ///< no version has an upstream
+      stale,  ///< there are newer routes: look there
+    };
+    Kind kind = Kind::none;
     Lease lease;
-    const VersionRoute* version;
+    const VersionRoute* version = nullptr;
   };
   /// The next version by its share (smooth weighted round robin: exact over every cycle, and never several of
   /// a small share in a row), then its upstream with the fewest requests under way, in turn where equal.
-  /// Nothing if no version has one.
-  std::optional<Choice> choose();
+  /// `failed`, and upstreams that could not be reached just now, only where there is no other.
+  Choice choose(Moment now, const Target* failed = nullptr);
+
+  /// From now on every choice is stale.
+  void retire();
+  /// Goes on where `before` stood, so that shares stay exact across changes of other things.
+  void take_over(const Service& before);
 
  private:
-  ServiceRoute route_;
-  std::vector<std::vector<std::shared_ptr<Target>>> targets_;  ///< by version
-  std::mutex mutex_;
+  const std::shared_ptr<Target>& least_loaded(std::size_t version, Moment now, const Target* failed);
+
+  const ServiceRoute route_;
+  const std::vector<std::vector<std::shared_ptr<Target>>> targets_;  ///< by version
+  const std::shared_ptr<ServiceState> state_;
+  mutable std::mutex mutex_;
+  bool retired_ = false;
   std::vector<std::int64_t> current_;
   std::vector<std::size_t> turn_;
 };
@@ -73,16 +85,42 @@ class Service {
 /// All services at one moment.
 class Table {
  public:
-  /// Carries the targets of upstreams that stay, and the state of services that did not change, over from
-  /// `before`.
-  Table(std::vector<ServiceRoute> services, const Table* before);
   Service* find(std::string_view name) const;
   const std::map<std::string, std::shared_ptr<Service>, std::less<>>& services() const { return services_; }
-  const std::map<std::string, std::shared_ptr<Target>>& targets() const { return targets_; }
 
  private:
+  friend class Registry;
   std::map<std::string, std::shared_ptr<Service>, std::less<>> services_;
-  std::map<std::string, std::shared_ptr<Target>> targets_;
+};
+
+/// Makes tables, and keeps what outlives them: upstreams until their last request has ended, counters of
+/// versions. Safe from any thread; outlives every lease.
+class Registry {
+ public:
+  /// When it returns, no choice gives an upstream that is not in `services`.
+  std::shared_ptr<const Table> set(std::vector<ServiceRoute> services);
+  std::shared_ptr<const Table> table() const { return table_.load(std::memory_order_acquire); }
+  Load load() const;
+  std::uint64_t in_flight(const std::string& upstream_id) const;
+  /// Set before the first lease. Called from wherever the last lease ends.
+  void on_drained(std::function<void(const std::string&)> drained) { drained_ = std::move(drained); }
+
+ private:
+  friend class Lease;
+  void ended(Target& target);
+  std::shared_ptr<Target> target_for(const ServiceRoute& service, const VersionRoute& version,
+                                     const Upstream& upstream);
+  std::shared_ptr<Service> make(ServiceRoute route, const Table& before);
+  void forget_drained();
+
+  std::function<void(const std::string&)> drained_;
+  mutable std::mutex mutex_;
+  std::atomic<std::shared_ptr<const Table>> table_{std::make_shared<const Table>()};
+  std::map<std::string, std::shared_ptr<Target>> targets_;  ///< by id
+  /// Upstreams no longer routed to; of one id there may be several, where its address changed.
+  std::vector<std::shared_ptr<Target>> draining_;
+  std::map<std::string, std::shared_ptr<ServiceState>> states_;  ///< by service id
+  std::map<std::string, VersionCounters> gone_;  ///< by version id: of upstreams that are gone
 };
 
 }  // namespace lathe::gateway

@@ -18,43 +18,93 @@ ServiceRoute service(std::vector<std::pair<int, int>> rates_and_replicas) {
   return route;
 }
 
-TEST(Routes, SharesAreExactOverEveryCycle) {
-  const Table table({service({{90, 1}, {10, 1}})}, nullptr);
+class Routes : public testing::Test {
+ protected:
+  Service& set(std::vector<std::pair<int, int>> rates_and_replicas) {
+    registry_.set({service(std::move(rates_and_replicas))});
+    return *registry_.table()->find("llm");
+  }
+  static Service::Choice choose(Service& service, const Target* failed = nullptr) {
+    return service.choose(std::chrono::steady_clock::now(), failed);
+  }
+  Registry registry_;
+};
+
+TEST_F(Routes, SharesAreExactOverEveryCycle) {
+  Service& llm = set({{90, 1}, {10, 1}});
   int canary = 0;
-  for (int i = 0; i < 1'000'000; ++i) canary += table.find("llm")->choose()->version->id == "v1";
+  for (int i = 0; i < 1'000'000; ++i) canary += choose(llm).version->id == "v1";
   EXPECT_EQ(canary, 100'000);
 }
 
-TEST(Routes, ASmallShareIsSpreadOut) {
-  const Table table({service({{75, 1}, {25, 1}})}, nullptr);
+TEST_F(Routes, ASmallShareIsSpreadOut) {
   std::string order;
-  for (int i = 0; i < 8; ++i) order += table.find("llm")->choose()->version->id[1];
-  EXPECT_EQ(order, "00100010");
+  for (int i = 0; i < 8; ++i) order += choose(set({{75, 1}, {25, 1}})).version->id[1];
+  EXPECT_EQ(order, "00100010") << "across tables too";
 }
 
-TEST(Routes, AVersionWithoutUpstreamsGetsNothing) {
-  const Table table({service({{50, 0}, {50, 1}})}, nullptr);
-  for (int i = 0; i < 10; ++i) EXPECT_EQ(table.find("llm")->choose()->version->id, "v1");
-  EXPECT_FALSE(Table({service({{100, 0}})}, nullptr).find("llm")->choose());
-  EXPECT_EQ(table.find("other"), nullptr);
+TEST_F(Routes, AVersionWithoutUpstreamsGetsNothing) {
+  Service& llm = set({{50, 0}, {50, 1}});
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(choose(llm).version->id, "v1");
+  EXPECT_EQ(choose(set({{100, 0}})).kind, Service::Choice::Kind::none);
+  EXPECT_EQ(registry_.table()->find("other"), nullptr);
 }
 
-TEST(Routes, TheUpstreamWithTheFewestRequestsIsNext) {
-  const Table table({service({{100, 3}})}, nullptr);
+TEST_F(Routes, TheUpstreamWithTheFewestRequestsIsNext) {
+  Service& llm = set({{100, 3}});
   std::vector<Service::Choice> held;
-  for (int i = 0; i < 9; ++i) held.push_back(*table.find("llm")->choose());
-  for (const auto& [id, target] : table.targets()) EXPECT_EQ(target->in_flight, 3u) << id;
+  for (int i = 0; i < 9; ++i) held.push_back(choose(llm));
+  for (const auto& one : registry_.load().upstreams) EXPECT_EQ(one.in_flight, 3u) << one.upstream_id;
   held.erase(held.begin());  // whichever that was is now the least loaded
-  const auto next = table.find("llm")->choose();
-  EXPECT_EQ(next->lease->in_flight, 3u);
+  EXPECT_EQ(choose(llm).lease->in_flight.now(), 3u);
 }
 
-TEST(Routes, CountersLiveOnInTheNextTable) {
-  const Table first({service({{100, 1}})}, nullptr);
-  { const auto choice = first.find("llm")->choose(); }
-  const Table second({service({{100, 2}})}, &first);
-  EXPECT_EQ(second.targets().at("v0r0")->requests, 1u);
-  EXPECT_EQ(second.targets().at("v0r0")->in_flight, 0u);
+TEST_F(Routes, AnUpstreamThatFailedIsTheLastResort) {
+  Service& llm = set({{100, 2}});
+  const auto first = choose(llm);
+  for (int i = 0; i < 4; ++i) EXPECT_NE(choose(llm, first.lease.get()).lease.get(), first.lease.get());
+  first.lease.get()->shun(std::chrono::steady_clock::now() + std::chrono::hours{1});
+  for (int i = 0; i < 4; ++i) EXPECT_NE(choose(llm).lease.get(), first.lease.get());
+  Service& alone = set({{100, 1}});
+  EXPECT_EQ(choose(alone).kind, Service::Choice::Kind::chosen);
+}
+
+TEST_F(Routes, CountersLiveOnInTheNextTable) {
+  { const auto choice = choose(set({{100, 1}})); }
+  set({{100, 2}});
+  const auto load = registry_.load();
+  EXPECT_EQ(load.upstreams.at(0).requests, 1u);
+  EXPECT_EQ(load.upstreams.at(0).in_flight, 0u);
+  EXPECT_EQ(load.versions.at(0).duration.total(), 1u);
+}
+
+TEST_F(Routes, AnOldTableGivesNothingOnceThereIsANewOne) {
+  set({{100, 1}});
+  const auto old = registry_.table();
+  set({{100, 1}});
+  EXPECT_EQ(choose(*old->find("llm")).kind, Service::Choice::Kind::stale);
+}
+
+TEST(Level, IntegratesOverTime) {
+  Level level;
+  const Moment start{std::chrono::seconds{100}};
+  level.enter(start);
+  level.enter(start + std::chrono::seconds{2});
+  level.leave(start + std::chrono::seconds{3});
+  EXPECT_DOUBLE_EQ(level.seconds(start + std::chrono::seconds{5}), 2 + 2 + 2);
+  EXPECT_EQ(level.now(), 1u);
+}
+
+TEST(TimeCounts, CountsEachTimeInItsBucket) {
+  TimeCounts counts;
+  for (const int milliseconds : {1, 2, 200'000}) counts.add(std::chrono::milliseconds{milliseconds});
+  Times times;
+  counts.add_to(times);
+  EXPECT_EQ(times.counts.front(), 1u);
+  EXPECT_EQ(times.counts.at(1), 1u);
+  EXPECT_EQ(times.counts.back(), 1u);
+  EXPECT_EQ(times.total(), 3u);
+  EXPECT_DOUBLE_EQ(times.seconds, 200.003);
 }
 
 }  // namespace

@@ -366,7 +366,7 @@ Result<void> Service::await_end(const std::string& deployment_id) {
 Result<wire::MetricsAnswer> Service::metrics(const http::Call& call, const std::string& id) {
   TRY(show(call, id));
   wire::MetricsAnswer out;
-  for (const auto& c : parts_.gateway.counters()) {
+  for (const auto& c : parts_.gateway.load().upstreams) {
     if (c.service_id != id) continue;
     out.items.push_back(
         {.versionId = c.version_id,
@@ -376,7 +376,8 @@ Result<wire::MetricsAnswer> Service::metrics(const http::Call& call, const std::
          .inFlight = static_cast<std::int64_t>(c.in_flight),
          .bytesIn = static_cast<std::int64_t>(c.bytes_in),
          .bytesOut = static_cast<std::int64_t>(c.bytes_out),
-         .meanFirstByteSeconds = c.requests ? c.first_byte_seconds / static_cast<double>(c.requests) : 0});
+         .meanFirstByteSeconds =
+             c.first_byte.total() ? c.first_byte.seconds / static_cast<double>(c.first_byte.total()) : 0});
   }
   return out;
 }

@@ -1,0 +1,92 @@
+#include "gateway/counting.h"
+
+#include <algorithm>
+#include <numeric>
+
+namespace lathe::gateway {
+
+namespace {
+
+constexpr auto relaxed = std::memory_order_relaxed;
+
+double as_seconds(std::uint64_t nanoseconds) {
+  return static_cast<double>(nanoseconds) / 1e9;
+}
+
+}  // namespace
+
+std::uint64_t Times::total() const {
+  return std::accumulate(counts.begin(), counts.end(), std::uint64_t{0});
+}
+
+void TimeCounts::add(std::chrono::nanoseconds time) {
+  const double seconds = std::chrono::duration<double>(time).count();
+  const auto bucket = std::lower_bound(kTimeBounds.begin(), kTimeBounds.end(), seconds) - kTimeBounds.begin();
+  counts_[static_cast<std::size_t>(bucket)].fetch_add(1, relaxed);
+  nanoseconds_.fetch_add(static_cast<std::uint64_t>(std::max<std::int64_t>(time.count(), 0)), relaxed);
+}
+
+void TimeCounts::add_to(Times& times) const {
+  for (std::size_t i = 0; i < counts_.size(); ++i) times.counts[i] += counts_[i].load(relaxed);
+  times.seconds += as_seconds(nanoseconds_.load(relaxed));
+}
+
+void Level::move(Moment now) {
+  // Another thread may have looked at the clock a little later and been here first.
+  if (now <= moved_at_) return;
+  if (const auto count = count_.load(relaxed); count > 0)
+    nanoseconds_ += count * static_cast<std::uint64_t>((now - moved_at_).count());
+  moved_at_ = now;
+}
+
+std::uint64_t Level::enter(Moment now) {
+  const std::scoped_lock lock(mutex_);
+  move(now);
+  return count_.fetch_add(1) + 1;
+}
+
+std::uint64_t Level::leave(Moment now) {
+  const std::scoped_lock lock(mutex_);
+  move(now);
+  return count_.fetch_sub(1) - 1;
+}
+
+double Level::seconds(Moment now) const {
+  const std::scoped_lock lock(mutex_);
+  std::uint64_t sum = nanoseconds_;
+  if (now > moved_at_) {
+    const auto count = count_.load(relaxed);
+    if (count > 0) sum += count * static_cast<std::uint64_t>((now - moved_at_).count());
+  }
+  return as_seconds(sum);
+}
+
+void Target::add_to(Counters& counters, Moment now) const {
+  counters.requests += requests.load(relaxed);
+  counters.failures += failures.load(relaxed);
+  counters.in_flight += in_flight.now();
+  counters.concurrency_seconds += in_flight.seconds(now);
+  counters.bytes_in += bytes_in.load(relaxed);
+  counters.bytes_out += bytes_out.load(relaxed);
+  counters.prompt_tokens += prompt_tokens.load(relaxed);
+  counters.completion_tokens += completion_tokens.load(relaxed);
+  first_byte.add_to(counters.first_byte);
+  duration.add_to(counters.duration);
+}
+
+void add(Counters& sum, const Counters& more) {
+  sum.requests += more.requests;
+  sum.failures += more.failures;
+  sum.in_flight += more.in_flight;
+  sum.concurrency_seconds += more.concurrency_seconds;
+  sum.bytes_in += more.bytes_in;
+  sum.bytes_out += more.bytes_out;
+  sum.prompt_tokens += more.prompt_tokens;
+  sum.completion_tokens += more.completion_tokens;
+  for (auto [into, from] : {std::pair(&sum.first_byte, &more.first_byte), {&sum.duration, &more.duration}}) {
+    for (std::size_t i = 0; i < from->counts.size(); ++i) into->counts[i] += from->counts[i];
+    into->seconds += from->seconds;
+  }
+}
+
+}  // namespace lathe::gateway

@@ -1,0 +1,70 @@
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+#include <mutex>
+#include <string>
+
+#include "gateway/gateway.h"
+
+namespace lathe::gateway {
+
+using Moment = std::chrono::steady_clock::time_point;
+
+/// Times counted by many threads without a lock.
+class TimeCounts {
+ public:
+  void add(std::chrono::nanoseconds time);
+  void add_to(Times& times) const;
+
+ private:
+  std::array<std::atomic<std::uint64_t>, kTimeBounds.size() + 1> counts_{};
+  std::atomic<std::uint64_t> nanoseconds_{0};
+};
+
+/// A number that goes up and down, and its integral over time.
+class Level {
+ public:
+  std::uint64_t enter(Moment now);  ///< the number after it
+  std::uint64_t leave(Moment now);
+  std::uint64_t now() const { return count_.load(); }
+  double seconds(Moment now) const;  ///< the integral
+
+ private:
+  void move(Moment now);
+  mutable std::mutex mutex_;
+  std::atomic<std::uint64_t> count_{0};
+  Moment moved_at_{};
+  std::uint64_t nanoseconds_ = 0;
+};
+
+class Registry;
+
+/// One upstream as the gateway keeps it, across tables.
+struct Target {
+  Upstream upstream;
+  std::string service_id, version_id;
+  Registry* registry = nullptr;
+  Level in_flight;
+  std::atomic<bool> routed{true};
+  std::atomic<bool> told{false};  ///< that it is drained
+  std::atomic<std::uint64_t> requests{0}, failures{0}, bytes_in{0}, bytes_out{0};
+  std::atomic<std::uint64_t> prompt_tokens{0}, completion_tokens{0};
+  TimeCounts first_byte, duration;
+  /// Until then another is preferred: it could not be reached.
+  std::atomic<std::chrono::steady_clock::rep> shunned_until{0};
+
+  void add_to(Counters& counters, Moment now) const;
+  void shun(Moment until) {
+    shunned_until.store(until.time_since_epoch().count(), std::memory_order_relaxed);
+  }
+  bool shunned(Moment now) const {
+    return now.time_since_epoch().count() < shunned_until.load(std::memory_order_relaxed);
+  }
+};
+
+void add(Counters& sum, const Counters& more);
+
+}  // namespace lathe::gateway
