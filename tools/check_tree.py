@@ -22,6 +22,7 @@ FEATURES = set(RANK) - OPEN - {"app"}
 INTERFACES = {
     "accounts": {"audit.h", "idempotency.h"},
     "engines": {"engine.h", "launch_plan.h", "gpu/gpu_pool.h", "engine_set.h"},
+    "images": {"export.h"},
     "jobs": {"plan/command.h"},  # values into commands, environment: services start programs as jobs do
 }
 BAD_NAMES = {"types", "utils", "util", "common", "helpers", "misc"}

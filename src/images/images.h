@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "files/files.h"
+#include "images/export.h"
 
 /// Images: records with tags, imports of archives, and a content-addressed store that is an OCI image layout
 /// (https://github.com/opencontainers/image-spec/blob/v1.1.0/image-layout.md).
@@ -62,6 +63,11 @@ class Images : public quotas::StorageSource {
                                    std::string_view field) = 0;
   /// The OCI image layout on this machine: `DIR/blobs/sha256/…`.
   virtual std::string layout_path() const = 0;
+
+  /// The image whose OCI manifest is `digest` (of an ImageRef that is ready) as a tar for `docker load` or
+  /// `podman load`. `name` is what it will be called there ("lathe.local/dzq/45:1.0"); empty: nothing, it is
+  /// known by its id. not_found once the image is gone.
+  virtual Result<std::unique_ptr<Export>> open_export(std::string_view digest, std::string_view name) = 0;
 
   /// Asked inside the transaction that would delete an image (then `tag` is empty) or one of its tags; an
   /// error refuses and says what uses it. Called at start, before the first request.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "images/export_archive.h"
 
 namespace lathe::images {
 
@@ -365,6 +366,10 @@ Result<ImageRef> ImagesService::resolve(std::string_view user_id, bool admin, st
   }));
   if (!config.empty()) ref.config = TRY(oci::process_of(TRY(store_->read(config, oci::kMaxDocument))));
   return ref;
+}
+
+Result<std::unique_ptr<Export>> ImagesService::open_export(std::string_view digest, std::string_view name) {
+  return images::open_export(*store_, digest, name);
 }
 
 }  // namespace lathe::images

@@ -28,6 +28,7 @@ class ImagesService final : public Images {
   Result<ImageRef> resolve(std::string_view user_id, bool admin, std::string_view text,
                            std::string_view field) override;
   std::string layout_path() const override { return options_.store_directory; }
+  Result<std::unique_ptr<Export>> open_export(std::string_view digest, std::string_view name) override;
   void guard_deletion(DeletionGuard guard) override { guards_.push_back(std::move(guard)); }
   void on_change(std::function<void(std::string_view)> changed) override {
     importer_->on_change(std::move(changed));

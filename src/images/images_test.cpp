@@ -1,6 +1,8 @@
 #include <archive.h>
 #include <archive_entry.h>
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <chrono>
 #include <filesystem>
@@ -382,6 +384,33 @@ TEST_F(ImagesTest, DeletesImagesTagsAndWhatNobodyNeeds) {
   EXPECT_EQ(blob_count(), 0U);
   EXPECT_TRUE(row("a").is_null());
   EXPECT_EQ(p_.send("DELETE", "/api/v1/images/00000000000000000000000000000000", "1").status, 403);
+}
+
+TEST_F(ImagesTest, GivesImagesBackAsAnArchiveThatCanBeImportedAgain) {
+  const std::string config = config_of(layers_);
+  imported("a", tar(docker_archive(layers_, config)));
+  const auto ref = resolve("a").value();
+  const auto out = images_->open_export(ref.digest, "lathe.local/a:1.0").value();
+  EXPECT_EQ(out->config_digest(), digest(config));
+  std::string bytes;
+  const auto collect = [&](std::string_view piece) -> Result<void> {
+    bytes += piece;
+    return {};
+  };
+  ASSERT_TRUE(out->write(collect).ok());
+  EXPECT_EQ(bytes.size(), out->size());
+  const std::string path = p_.host("out.tar");
+  const int fd = ::open(path.c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+  ASSERT_TRUE(out->send(fd).ok());
+  ::close(fd);
+  std::ifstream file(path);
+  EXPECT_EQ(std::string(std::istreambuf_iterator<char>(file), {}), bytes);
+  EXPECT_NE(bytes.find("lathe.local/a:1.0"), std::string::npos);
+  EXPECT_EQ(imported("b", bytes).at("imageStatus"), 1);
+  EXPECT_EQ(resolve("b")->digest, ref.digest);
+  const auto full = [](std::string_view) -> Result<void> { return Error{Code::storage_exhausted, {}}; };
+  EXPECT_EQ(out->write(full).error().code, Code::storage_exhausted);
+  EXPECT_EQ(images_->open_export(digest("none"), "x").error().code, Code::not_found);
 }
 
 TEST_F(ImagesTest, TheQuotaHoldsForImagesToo) {

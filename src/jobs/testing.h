@@ -156,6 +156,9 @@ class HostImages final : public images::Images {
     return invalid_field(std::string(field), {"没有这个镜像", "there is no such image"});
   }
   std::string layout_path() const override { return {}; }
+  Result<std::unique_ptr<images::Export>> open_export(std::string_view digest, std::string_view) override {
+    return not_found({"镜像", "image"}, digest);
+  }
   void guard_deletion(DeletionGuard) override {}
   void on_change(std::function<void(std::string_view)>) override {}
   void add_routes(http::Api&) override {}
