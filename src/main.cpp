@@ -1,7 +1,7 @@
 #include <cstring>
 
 #include "app/commands/commands.h"
-#include "engines/process/supervisor.h"
+#include "engines/supervise.h"
 
 int main(int argc, char** argv) {
   // Before anything else: a supervisor is started for every run, and its start is part of the run's.

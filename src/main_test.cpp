@@ -3,7 +3,7 @@
 
 #include <string_view>
 
-#include "engines/process/supervisor.h"
+#include "engines/supervise.h"
 
 /// The tests' program can be the supervisor of the runs it starts, as `lathe` itself is.
 int main(int argc, char** argv) {

@@ -155,6 +155,7 @@ void fields(Fields& f, LaunchPlan& p) {
   std::string network = p.network == Network::none ? "none" : "host";
   f.field("network", network, {.one_of = "host|none"});
   p.network = network == "none" ? Network::none : Network::host;
+  f.field("readOnlyRoot", p.read_only_root);
   f.field("logDir", p.log_dir, {.max_length = kLong});
   f.field("maxLogBytes", p.max_log_bytes);
   f.field("uid", p.uid);

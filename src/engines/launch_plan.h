@@ -65,7 +65,8 @@ struct LaunchPlan {
   /// Identity and fence: a run id is started at most once, ever. A new attempt is a new id.
   /// Letters, digits, `-` and `_`, at most 64.
   std::string run_id;
-  std::string image = "host";     ///< "host": the software of the machine
+  /// "host": the software of the machine; otherwise the digest ("sha256:…") of an image of the store.
+  std::string image = "host";
   std::vector<std::string> argv;  ///< never a shell line; argv[0] is looked up in the run's PATH
   /// The run gets these and the ranks', and nothing of the server's: an engine adds only PATH, HOME, USER,
   /// LANG and TMPDIR where they are absent, and the variables that select its GPUs.
@@ -80,6 +81,9 @@ struct LaunchPlan {
   /// stopped (then stop_grace applies).
   Duration gang_grace{1'000};
   Network network = Network::host;
+  /// Nothing of the image itself may be written; /tmp is the run's own, in memory. The image "host" is always
+  /// read-only.
+  bool read_only_root = false;
   /// Host directory for `rank-<N>.log` (standard output and error together, as written). Made where absent;
   /// the engine never deletes it.
   std::string log_dir;

@@ -57,7 +57,7 @@ def test_a_good_tree_passes(tmp_path):
         ("src/gateway/x.cpp", '#include "app/app.h"\n', "gateway includes app"),
         ("src/jobs/x.cpp", '#include "models/models_wire.h"\n', "models_wire.h is private to models"),
         ("src/jobs/x.cpp", '#include "models/models_store.h"\n', "models_store.h is private to models"),
-        ("src/jobs/x.cpp", '#include "engines/process/supervisor.h"\n', "supervisor.h is private to engines"),
+        ("src/jobs/x.cpp", '#include "engines/supervised/supervisor.h"\n', "supervisor.h is private to engines"),
         ("src/jobs/x.cpp", '#include "engines/fake_engine.h"\n', "fake_engine.h is private to engines"),
         ("src/jobs/x.cpp", '#include "model.h"\n', "includes app"),
         ("src/jobs/x.cpp", '#include "boost/json.hpp"\n', "is below no layer"),

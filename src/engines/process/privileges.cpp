@@ -19,7 +19,8 @@
 #include "base/directory.h"
 #include "base/fd.h"
 #include "engines/process/sandbox.h"
-#include "engines/process/syscall_filter.h"
+#include "engines/supervised/environment.h"
+#include "engines/supervised/syscall_filter.h"
 
 namespace lathe::engines {
 
@@ -29,37 +30,6 @@ Result<void> write_proc(const char* path, const std::string& text) {
   const Fd file(::open(path, O_WRONLY | O_CLOEXEC));
   if (!file || ::write(file.get(), text.data(), text.size()) < 0) return system_error(path, errno);
   return {};
-}
-
-void set_default(std::vector<EnvVar>& env, const char* name, std::string value) {
-  for (const auto& var : env)
-    if (var.name == name) return;
-  env.push_back({name, std::move(value)});
-}
-
-void set(std::vector<EnvVar>& env, const EnvVar& wanted) {
-  for (auto& var : env)
-    if (var.name == wanted.name) {
-      var.value = wanted.value;
-      return;
-    }
-  env.push_back(wanted);
-}
-
-/// What the MPS clients in the run hold themselves to: the same share of the cores of every device, and of
-/// each device, numbered as the run sees them, its memory.
-void limit_shares(std::vector<EnvVar>& env, const Resources& resources, const SandboxRules& rules) {
-  std::int64_t cores = 100;
-  std::string memory;
-  for (std::size_t i = 0; i < resources.gpus.size(); ++i) {
-    const GpuGrant& gpu = resources.gpus[i];
-    if (gpu.share_cores_percent > 0) cores = std::min(cores, gpu.share_cores_percent);
-    if (gpu.share_memory_bytes > 0)
-      memory += fmt::format("{}{}={}M", memory.empty() ? "" : ",", i, gpu.share_memory_bytes >> 20);
-  }
-  set(env, {"CUDA_MPS_PIPE_DIRECTORY", rules.mps_directory});
-  set(env, {"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE", std::to_string(cores)});
-  if (!memory.empty()) set(env, {"CUDA_MPS_PINNED_DEVICE_MEM_LIMIT", memory});
 }
 
 }  // namespace
@@ -109,36 +79,18 @@ Result<void> drop_privileges(const LaunchPlan& plan, const SandboxRules& rules) 
   const struct rlimit no_core { 0, 0 };
   ::setrlimit(RLIMIT_CORE, &no_core);
   ::umask(022);
-  return install_syscall_filter();
-}
-
-bool has_gpu_share(const Resources& resources) {
-  return std::any_of(resources.gpus.begin(), resources.gpus.end(), [](const GpuGrant& gpu) {
-    return gpu.share_memory_bytes > 0 || gpu.share_cores_percent > 0;
-  });
+  if (const int why = install_syscall_filter(); why != 0)
+    return system_error("install the system call filter", why);
+  return {};
 }
 
 std::vector<std::string> environment(const LaunchPlan& plan, std::size_t rank, const SandboxRules& rules) {
-  std::vector<EnvVar> env;
-  for (const auto& var : plan.env) set(env, var);
-  for (const auto& var : plan.ranks[rank].env) set(env, var);
-  set_default(env, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-  set_default(env, "HOME", "/tmp");
-  set_default(env, "USER", "job");
-  set_default(env, "LANG", "C.UTF-8");
-  set_default(env, "TMPDIR", "/tmp");
-  std::string devices;
-  for (const auto& gpu : plan.ranks[rank].resources.gpus) {
-    devices += devices.empty() ? "" : ",";
-    devices += !gpu.mig_uuid.empty() ? gpu.mig_uuid
-               : !gpu.uuid.empty()   ? gpu.uuid
-                                     : std::to_string(gpu.index);
-  }
-  set(env, {"CUDA_VISIBLE_DEVICES", devices});
-  if (has_gpu_share(plan.ranks[rank].resources)) limit_shares(env, plan.ranks[rank].resources, rules);
-  set(env, {"NVIDIA_VISIBLE_DEVICES", devices.empty() ? "void" : devices});
+  const auto env = plan_environment(plan, rank, rules.mps_directory);
   std::vector<std::string> out;
   for (const auto& var : env) out.push_back(var.name + "=" + var.value);
+  for (const auto& var : default_environment())
+    if (std::none_of(env.begin(), env.end(), [&](const EnvVar& own) { return own.name == var.name; }))
+      out.push_back(var.name + "=" + var.value);
   return out;
 }
 

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "engines/engine.h"
-#include "engines/process/cgroup.h"
 #include "engines/process/sandbox.h"
+#include "engines/supervised/cgroup.h"
 
 namespace lathe::engines {
 

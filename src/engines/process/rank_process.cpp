@@ -1,4 +1,5 @@
 #include "engines/process/rank_process.h"
+#include "engines/supervised/environment.h"
 
 #include <fcntl.h>
 #include <linux/sched.h>

@@ -6,19 +6,10 @@
 
 #include "base/fd.h"
 #include "base/result.h"
-#include "engines/process/record.h"
+#include "engines/supervised/channel.h"
+#include "engines/supervised/record.h"
 
 namespace lathe::engines {
-
-/// What a rank's first process and its supervisor say to each other, one packet each.
-namespace channel {
-inline constexpr char kReady = 'R';   ///< up: the view stands, the rights are dropped
-inline constexpr char kFailed = 'E';  ///< up, then zh, NUL, en: the view could not be built
-inline constexpr char kGo = 'G';      ///< down: run the command
-inline constexpr char kExec = 'P';  ///< up, then an int: 0, or the errno with which the command did not start
-inline constexpr char kExit = 'X';  ///< up, then an int: the command's wait status
-inline constexpr char kStop = 'T';  ///< down: SIGTERM to everything, then stay until all of it has ended
-}  // namespace channel
 
 struct RankProcess {
   const LaunchRecord& launch;

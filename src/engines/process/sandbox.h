@@ -46,7 +46,4 @@ Result<void> drop_privileges(const LaunchPlan& plan, const SandboxRules& rules);
 /// GPUs. "NAME=value" each.
 std::vector<std::string> environment(const LaunchPlan& plan, std::size_t rank, const SandboxRules& rules);
 
-/// Is any of these a part of a device that MPS has to hold it to?
-bool has_gpu_share(const Resources& resources);
-
 }  // namespace lathe::engines

@@ -16,6 +16,7 @@
 #include "base/directory.h"
 #include "base/fd.h"
 #include "engines/process/sandbox.h"
+#include "engines/supervised/environment.h"
 
 namespace lathe::engines {
 

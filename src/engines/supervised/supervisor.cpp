@@ -1,11 +1,9 @@
-#include "engines/process/supervisor.h"
+#include "engines/supervised/supervisor.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -15,15 +13,13 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
-#include <climits>
 #include <cstring>
 #include <optional>
 
 #include "base/log.h"
-#include "engines/process/end_text.h"
-#include "engines/process/rank_log.h"
-#include "engines/process/rank_process.h"
-#include "engines/process/record.h"
+#include "engines/supervised/channel.h"
+#include "engines/supervised/end_text.h"
+#include "engines/supervised/rank_log.h"
 
 namespace lathe::engines {
 
@@ -32,12 +28,8 @@ namespace {
 using Moment = std::chrono::steady_clock::time_point;
 
 struct Rank {
-  explicit Rank(Cgroup group) : cgroup(std::move(group)) {}
-  Cgroup cgroup;
-  Fd channel;
-  Fd output;
+  std::unique_ptr<RankBody> body;
   std::optional<RankLog> log;
-  pid_t pid = 0;  ///< of its first process; 0: none, or reaped
   bool ready = false;
   std::optional<Text> setup_error;
   std::optional<int> exec_error;       ///< the command did not start
@@ -50,40 +42,43 @@ struct Rank {
 
 class Supervisor {
  public:
-  Supervisor(RunFolder folder, std::string path, Fd lock, LaunchRecord launch)
-      : folder_(std::move(folder)),
-        path_(std::move(path)),
-        lock_(std::move(lock)),
-        launch_(std::move(launch)) {
-    for (std::size_t i = 0; i < plan().ranks.size(); ++i) ranks_.emplace_back(rank_cgroup(launch_, i));
+  Supervisor(const RunFolder& folder, const LaunchRecord& launch, Crew& crew)
+      : folder_(folder), launch_(launch), crew_(crew) {
+    for (std::size_t i = 0; i < plan().ranks.size(); ++i) {
+      ranks_.emplace_back();
+      ranks_.back().body = crew.make(i);
+    }
   }
 
   int run() {
     auto ready = prepare();
     if (ready.ok()) ready = make_durable();
     if (!ready.ok()) {
-      for (auto& rank : ranks_)
-        if (!rank.setup_error)
-          rank.setup_error = Text{ready.error().describe(Language::zh), ready.error().describe(Language::en)};
+      for (auto& rank : ranks_) cannot_start(rank, ready.error());
       kill_all();
     }
-    while (!all_recorded()) {
+    while (true) {
+      take_ends();
+      settle();
+      if (all_recorded()) return 0;
       wait_for_something();
       act_on_deadlines();
-      settle();
     }
-    return 0;
   }
 
  private:
   const LaunchPlan& plan() const { return launch_.plan; }
+
+  static void cannot_start(Rank& rank, const Error& why) {
+    if (!rank.setup_error) rank.setup_error = Text{why.describe(Language::zh), why.describe(Language::en)};
+  }
 
   Result<void> prepare() {
     sigset_t watched;
     ::sigemptyset(&watched);
     ::sigaddset(&watched, SIGCHLD);
     ::sigaddset(&watched, SIGTERM);
-    ::sigprocmask(SIG_BLOCK, &watched, nullptr);
+    ::pthread_sigmask(SIG_BLOCK, &watched, nullptr);
     for (int ignored : {SIGPIPE, SIGHUP, SIGINT}) ::signal(ignored, SIG_IGN);
     signals_ = Fd(::signalfd(-1, &watched, SFD_CLOEXEC | SFD_NONBLOCK));
     if (!signals_) return system_error("signalfd", errno);
@@ -96,35 +91,14 @@ class Supervisor {
     read_stop_request();
     if (stop_requested_) return {};
 
-    if (launch_.rules.user_namespace) TRY(enter_user_namespace(plan().uid, plan().gid));
-    if (plan().network == Network::none) TRY(enter_empty_network());
-    for (std::size_t i = 0; i < ranks_.size(); ++i) TRY(spawn(i));
-    return {};
-  }
-
-  Result<void> spawn(std::size_t index) {
-    Rank& rank = ranks_[index];
-    Fd log(::open(rank_log_path(plan(), index).c_str(),
-                  O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0644));
-    if (!log) return system_error("open " + rank_log_path(plan(), index), errno);
-    rank.log.emplace(std::move(log), plan().max_log_bytes);
-    TRY(rank.cgroup.create(plan().ranks[index].resources));
-    int ends[2], output[2];
-    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
-      return system_error("socketpair", errno);
-    rank.channel = Fd(ends[0]);
-    Fd their_channel(ends[1]);
-    if (::pipe2(output, O_CLOEXEC) != 0) return system_error("pipe", errno);
-    rank.output = Fd(output[0]);
-    Fd their_output(output[1]);
-    ::fcntl(rank.output.get(), F_SETFL, O_NONBLOCK);
-    if (!launch_.rules.user_namespace)  // or else nobody could open /dev/stdout
-      (void)!::fchown(their_output.get(), static_cast<uid_t>(plan().uid), static_cast<gid_t>(plan().gid));
-    Fd lock(::fcntl(lock_.get(), F_DUPFD_CLOEXEC, 3));
-    const Fd target = rank.cgroup.clone_target();
-    rank.pid = TRY(spawn_rank({launch_, index, path_, std::move(their_channel), std::move(their_output),
-                               std::move(lock), rank.cgroup.entrances()},
-                              target.get()));
+    TRY(crew_.prepare());
+    for (std::size_t i = 0; i < ranks_.size(); ++i) {
+      Fd log(::open(rank_log_path(plan(), i).c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW,
+                    0644));
+      if (!log) return system_error("open " + rank_log_path(plan(), i), errno);
+      ranks_[i].log.emplace(std::move(log), plan().max_log_bytes);
+      TRY(ranks_[i].body->begin());
+    }
     return {};
   }
 
@@ -158,17 +132,14 @@ class Supervisor {
     if (!rank.stop_cause) {
       rank.stop_cause = cause;
       rank.kill_at = deadline;
-      if (running_) ::send(rank.channel.get(), &channel::kStop, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+      if (running_) ::send(rank.body->channel(), &channel::kStop, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
     }
     rank.kill_at = std::min(*rank.kill_at, deadline);
-    if (!running_ || grace.count() == 0) kill(rank);
+    if (!running_ || grace.count() == 0) rank.body->kill();
   }
 
-  static void kill(const Rank& rank) {
-    if (rank.pid > 0) ::kill(rank.pid, SIGKILL);
-  }
   void kill_all() {
-    for (const auto& rank : ranks_) kill(rank);
+    for (const auto& rank : ranks_) rank.body->kill();
   }
 
   int milliseconds_to_wait() const {
@@ -188,15 +159,13 @@ class Supervisor {
   }
 
   void wait_for_something() {
-    const bool anything_alive =
-        std::any_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.pid > 0; });
     std::vector<pollfd> waits = {{signals_.get(), POLLIN, 0}, {control_.get(), POLLIN, 0}};
     for (const auto& rank : ranks_) {
-      waits.push_back({rank.channel.get(), POLLIN, 0});
-      waits.push_back({rank.output.get(), POLLIN, 0});
+      waits.push_back({rank.body->channel(), POLLIN, 0});
+      waits.push_back({rank.body->output(), POLLIN, 0});
+      waits.push_back({rank.end ? -1 : rank.body->signal(), POLLIN, 0});
     }
-    if (::poll(waits.data(), waits.size(), anything_alive || retry_at_ ? milliseconds_to_wait() : 0) < 0)
-      return;
+    if (::poll(waits.data(), waits.size(), milliseconds_to_wait()) < 0) return;
     if (waits[1].revents) {
       char drained[64];
       while (::read(control_.get(), drained, sizeof drained) > 0) {
@@ -204,38 +173,45 @@ class Supervisor {
       read_stop_request();
     }
     for (std::size_t i = 0; i < ranks_.size(); ++i) {
-      if (waits[2 + 2 * i].revents) hear(ranks_[i]);
-      if (waits[3 + 2 * i].revents) copy_output(ranks_[i], kSomeOutput);
+      if (waits[2 + 3 * i].revents) hear(ranks_[i]);
+      if (waits[3 + 3 * i].revents) copy_output(ranks_[i], kSomeOutput);
+      if (waits[4 + 3 * i].revents) attend(ranks_[i]);
     }
-    if (running_ == false && !stop_requested_ && durable_ &&
+    if (!running_ && !stop_requested_ && durable_ &&
         std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.ready; }))
       go();
     if (waits[0].revents) take_signals();
+  }
+
+  void attend(Rank& rank) {
+    auto made = rank.body->attend();
+    if (made.ok()) return;
+    cannot_start(rank, made.error());
+    kill_all();
   }
 
   void take_signals() {
     signalfd_siginfo signal;
     while (::read(signals_.get(), &signal, sizeof signal) == sizeof signal)
       if (signal.ssi_signo == SIGTERM) stop_all(EndCause::lost, plan().stop_grace);
+  }
+
+  void take_ends() {
     for (auto& rank : ranks_) {
-      if (rank.pid <= 0) continue;
-      int status = 0;
-      struct rusage used {};
-      if (::wait4(rank.pid, &status, WNOHANG, &used) != rank.pid) continue;
-      rank.pid = 0;
+      if (rank.end || !rank.body->over()) continue;
       while (hear(rank)) {
       }
       copy_output(rank, kAllOutput);
-      end(rank, used);
+      end(rank);
     }
   }
 
   /// Takes one packet from the rank's first process; false: there is none.
   bool hear(Rank& rank) {
     char packet[4096];
-    const ssize_t size = ::recv(rank.channel.get(), packet, sizeof packet, MSG_DONTWAIT);
+    const ssize_t size = ::recv(rank.body->channel(), packet, sizeof packet, MSG_DONTWAIT);
     if (size <= 0) {
-      if (size == 0) rank.channel.reset();
+      if (size == 0 || (errno != EAGAIN && errno != EINTR)) rank.body->close_channel();
       return false;
     }
     int number = 0;
@@ -256,6 +232,9 @@ class Supervisor {
       case channel::kExit:
         rank.status = number;
         break;
+      case channel::kDone:
+        rank.body->done();
+        break;
       default:
         break;
     }
@@ -265,11 +244,11 @@ class Supervisor {
   static constexpr std::size_t kSomeOutput = 1 << 20, kAllOutput = SIZE_MAX;
   void copy_output(Rank& rank, std::size_t at_most) {
     static char buffer[256 * 1024];
-    for (std::size_t copied = 0; copied < at_most && rank.output;) {
-      const ssize_t got = ::read(rank.output.get(), buffer, sizeof buffer);
+    for (std::size_t copied = 0; copied < at_most && rank.body->output() >= 0;) {
+      const ssize_t got = ::read(rank.body->output(), buffer, sizeof buffer);
       if (got < 0 && errno == EINTR) continue;
       if (got < 0) return;
-      if (got == 0) return rank.output.reset();
+      if (got == 0) return rank.body->close_output();
       rank.log->append({buffer, static_cast<std::size_t>(got)});
       copied += static_cast<std::size_t>(got);
     }
@@ -278,9 +257,10 @@ class Supervisor {
   void go() {
     const Time now = clock_.now();
     for (std::size_t i = 0; i < ranks_.size(); ++i)
-      (void)folder_.write(RunFolder::start_name(i), StartRecord{ranks_[i].pid, now}, Durable::no).ok();
+      (void)folder_.write(RunFolder::start_name(i), StartRecord{ranks_[i].body->pid(), now}, Durable::no)
+          .ok();
     running_ = true;
-    for (const auto& rank : ranks_) ::send(rank.channel.get(), &channel::kGo, 1, MSG_NOSIGNAL);
+    for (const auto& rank : ranks_) ::send(rank.body->channel(), &channel::kGo, 1, MSG_NOSIGNAL);
     if (plan().time_limit.count() > 0) time_limit_at_ = std::chrono::steady_clock::now() + plan().time_limit;
   }
 
@@ -296,15 +276,13 @@ class Supervisor {
     }
     for (auto& rank : ranks_)
       if (!rank.end && rank.kill_at && now >= *rank.kill_at) {
-        kill(rank);
+        rank.body->kill();
         rank.kill_at.reset();
       }
   }
 
-  /// Ends ranks that never had a process, and writes down what has not been written down yet.
+  /// Writes down what has not been written down yet.
   void settle() {
-    for (auto& rank : ranks_)
-      if (!rank.end && rank.pid == 0) end(rank, {});
     if (retry_at_ && std::chrono::steady_clock::now() < *retry_at_) return;
     retry_at_.reset();
     for (std::size_t i = 0; i < ranks_.size(); ++i) {
@@ -318,7 +296,7 @@ class Supervisor {
         continue;
       }
       rank.recorded = true;
-      rank.cgroup.destroy();
+      rank.body->clear();
     }
   }
 
@@ -326,18 +304,15 @@ class Supervisor {
     return std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.recorded; });
   }
 
-  void end(Rank& rank, const struct rusage& used) {
+  void end(Rank& rank) {
     EndRecord record;
     record.order = ends_++;
     RankEnd& end = record.end;
     end.at = clock_.now();
-    const auto seconds = [](const timeval& t) {
-      return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) / 1e6;
-    };
-    end.cpu_seconds = rank.cgroup.cpu_seconds().value_or(seconds(used.ru_utime) + seconds(used.ru_stime));
-    end.memory_peak_bytes = rank.cgroup.memory_peak();
-    if (end.memory_peak_bytes == 0) end.memory_peak_bytes = used.ru_maxrss * 1024;
-    decide(rank, end);
+    const RankBody::Account account = rank.body->account();
+    end.cpu_seconds = account.cpu_seconds;
+    end.memory_peak_bytes = account.memory_peak_bytes;
+    decide(rank, account.out_of_memory, end);
     end.message = end_text(end, plan(), rank.exec_error, first_failed_);
     if (rank.setup_error) end.message = *rank.setup_error;
     rank.end = std::move(record);
@@ -347,7 +322,7 @@ class Supervisor {
     }
   }
 
-  void decide(const Rank& rank, RankEnd& end) const {
+  void decide(const Rank& rank, bool out_of_memory, RankEnd& end) const {
     if (rank.exec_error) {
       end.cause = EndCause::exited;
       end.exit_code = *rank.exec_error == ENOENT ? 127 : 126;
@@ -364,8 +339,10 @@ class Supervisor {
     } else if (!running_) {
       end.cause =
           first_failed_ || someone_could_not_start() ? EndCause::sibling_failed : EndCause::launch_failed;
-    } else if (failed && rank.cgroup.oom_kills() > 0) {
+    } else if (failed && out_of_memory) {
       end.cause = EndCause::out_of_memory;
+    } else if (!rank.status && rank.body->has_other_masters()) {
+      end.cause = EndCause::lost;
     } else {
       end.cause = end.signal ? EndCause::signaled : EndCause::exited;
     }
@@ -375,10 +352,10 @@ class Supervisor {
     return std::any_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.setup_error.has_value(); });
   }
 
-  RunFolder folder_;
-  std::string path_;
-  Fd lock_, signals_, control_;
-  LaunchRecord launch_;
+  const RunFolder& folder_;
+  const LaunchRecord& launch_;
+  Crew& crew_;
+  Fd signals_, control_;
   SystemClock clock_;
   std::vector<Rank> ranks_;
   bool durable_ = false;
@@ -391,26 +368,8 @@ class Supervisor {
 
 }  // namespace
 
-int supervise_main(int argc, char** argv) {
-  if (argc < 3) return 1;
-  ::umask(077);
-  ::close_range(3, ~0U, 0);
-  ::setsid();
-  ::prctl(PR_SET_NAME, "lathe-run");
-  char path[PATH_MAX];
-  auto folder = RunFolder::open(AT_FDCWD, ".");
-  if (!folder.ok() || !::getcwd(path, sizeof path) || ::chdir("/") != 0) return 1;
-  auto lock = folder->lock();
-  if (!lock) return 0;
-  auto claimed = folder->write_once(RunFolder::kClaim, ClaimRecord{::getpid()}, Durable::no);
-  if (!claimed.ok()) return 1;
-  if (!*claimed) return 0;
-  auto launch = folder->read<LaunchRecord>(RunFolder::kLaunch);
-  if (!launch.ok() || !*launch) {
-    log::error("{}: no launch record", argv[2]);
-    return 1;
-  }
-  return Supervisor(std::move(*folder), path, std::move(*lock), std::move(**launch)).run();
+int supervise(const RunFolder& folder, const LaunchRecord& launch, Crew& crew) {
+  return Supervisor(folder, launch, crew).run();
 }
 
 }  // namespace lathe::engines

@@ -1,4 +1,4 @@
-#include "engines/process/syscall_filter.h"
+#include "engines/supervised/syscall_filter.h"
 
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -54,7 +54,7 @@ sock_filter unless_equal_skip(unsigned value) {
 
 }  // namespace
 
-Result<void> install_syscall_filter() {
+int install_syscall_filter() {
   const unsigned refuse = SECCOMP_RET_ERRNO | EPERM;
   // "No such call" makes libraries fall back: from clone3, whose flags a filter cannot see, to clone.
   const unsigned unknown = SECCOMP_RET_ERRNO | ENOSYS;
@@ -84,9 +84,8 @@ Result<void> install_syscall_filter() {
   }
   code.push_back(answer(SECCOMP_RET_ALLOW));
   const sock_fprog program{static_cast<unsigned short>(code.size()), code.data()};
-  if (::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0)
-    return system_error("install the system call filter", errno);
-  return {};
+  if (::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) != 0) return errno;
+  return 0;
 }
 
 }  // namespace lathe::engines

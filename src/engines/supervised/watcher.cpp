@@ -1,4 +1,4 @@
-#include "engines/process/watcher.h"
+#include "engines/supervised/watcher.h"
 
 #include <sys/epoll.h>
 #include <sys/eventfd.h>

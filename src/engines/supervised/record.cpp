@@ -1,4 +1,4 @@
-#include "engines/process/record.h"
+#include "engines/supervised/record.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -23,8 +23,17 @@ struct flock whole_file(short type) {
 
 }  // namespace
 
+void fields(Fields& f, ContainerLaunch& c) {
+  f.field("socket", c.socket, {.max_length = 10'000});
+  f.field("image", c.image, {.max_length = 10'000});
+  f.field("first", c.first, {.max_length = 10'000});
+  f.field("owner", c.owner);
+  f.field("gpus", c.gpus);
+}
+
 void fields(Fields& f, LaunchRecord& r) {
   f.field("plan", r.plan);
+  f.field("container", r.container);
   f.field("rules", r.rules);
   f.field("cgroups", r.cgroups);
   f.field("memoryByProcess", r.memory_by_process);

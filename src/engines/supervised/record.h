@@ -9,11 +9,11 @@
 #include "base/json.h"
 #include "engines/engine.h"
 #include "engines/launch_plan.h"
-#include "engines/process/cgroup.h"
 #include "engines/process/sandbox.h"
+#include "engines/supervised/cgroup.h"
 
-/// What the process engine and its supervisors tell each other: the files of a run's folder. They are the
-/// truth about a run, whoever is alive.
+/// What engines of this machine and their supervisors tell each other: the files of a run's folder. They are
+/// the truth about a run, whoever is alive.
 ///
 ///   launch.json       what to run and how; complete when it is there
 ///   lock              locked (F_OFD_SETLK) as long as the supervisor or any process of the run lives
@@ -24,16 +24,28 @@
 ///   rank-N.end.json   the rank is over
 namespace lathe::engines {
 
+/// How a daemon that speaks the Docker Engine API runs the ranks, each in a container.
+struct ContainerLaunch {
+  std::string socket;  ///< of the daemon, a path
+  std::string image;   ///< as the daemon knows it
+  std::string first;   ///< path of the program that is the first of every container
+  std::string owner;   ///< of the containers: the engine's state directory, in short
+  std::string gpus;    ///< how accelerators are asked for: "requests", "cdi"
+};
+void fields(Fields& f, ContainerLaunch& c);
+
 struct LaunchRecord {
   LaunchPlan plan;
-  SandboxRules rules;
-  std::vector<CgroupPart> cgroups;  ///< where the run's groups are made
+  std::optional<ContainerLaunch> container = {};
+  // Of processes only:
+  SandboxRules rules = {};
+  std::vector<CgroupPart> cgroups = {};  ///< where the run's groups are made
   // What no cgroup limits, each process is limited to by itself.
   bool memory_by_process = false;
   bool pids_by_process = false;
 };
 void fields(Fields& f, LaunchRecord& r);
-/// The group of one rank.
+/// The group of a rank that is a process.
 Cgroup rank_cgroup(const LaunchRecord& record, std::size_t rank);
 
 struct ClaimRecord {

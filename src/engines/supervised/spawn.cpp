@@ -1,4 +1,4 @@
-#include "engines/process/spawn.h"
+#include "engines/supervised/spawn.h"
 
 #include <fcntl.h>
 #include <signal.h>

@@ -1,4 +1,4 @@
-#include "engines/process/end_text.h"
+#include "engines/supervised/end_text.h"
 
 #include <fmt/format.h>
 #include <string.h>

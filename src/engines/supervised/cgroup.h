@@ -23,7 +23,9 @@ void fields(Fields& f, CgroupPart& p);
 /// name in each v1 hierarchy. A handle; several may stand for the same group.
 class Cgroup {
  public:
-  explicit Cgroup(std::vector<CgroupPart> parts) : parts_(std::move(parts)) {}
+  explicit Cgroup(std::vector<CgroupPart> parts = {}) : parts_(std::move(parts)) {}
+  /// The group in which a process is, whoever made it. Without parts where that cannot be found out.
+  static Cgroup of_process(std::int64_t pid);
 
   /// Makes the directories and sets the limits. What exists already is used as it is.
   Result<void> create(const Resources& limits) const;

@@ -1,4 +1,4 @@
-#include "engines/process/rank_log.h"
+#include "engines/supervised/rank_log.h"
 
 #include <fmt/format.h>
 #include <unistd.h>

@@ -1,4 +1,4 @@
-#include "engines/process/cgroup.h"
+#include "engines/supervised/cgroup.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>

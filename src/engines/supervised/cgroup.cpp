@@ -1,4 +1,4 @@
-#include "engines/process/cgroup.h"
+#include "engines/supervised/cgroup.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -75,12 +75,12 @@ bool can_make_groups(const std::string& directory) {
 
 struct Hierarchy {
   std::string mount_point;
-  std::string own_path;  ///< of this process in it, as /proc/self/cgroup says
+  std::string own_path;  ///< of the process in it, as its /proc/PID/cgroup says
   bool v2 = false;
   std::string controllers;  ///< v1: "cpu,cpuacct"
 };
 
-std::vector<Hierarchy> hierarchies() {
+std::vector<Hierarchy> hierarchies(const std::string& process = "self") {
   std::vector<Hierarchy> out;
   std::istringstream mounts(read_text("/proc/self/mounts"));
   std::string line;
@@ -91,7 +91,7 @@ std::vector<Hierarchy> hierarchies() {
     if (type == "cgroup2") out.push_back({point, "/", true, {}});
     if (type == "cgroup") out.push_back({point, "/", false, options});
   }
-  std::istringstream groups(read_text("/proc/self/cgroup"));
+  std::istringstream groups(read_text("/proc/" + process + "/cgroup"));
   while (std::getline(groups, line)) {
     const auto first = line.find(':'), second = line.find(':', first + 1);
     if (second == std::string::npos) continue;
@@ -141,6 +141,22 @@ std::optional<std::string> unified_base(const Hierarchy& h) {
 void fields(Fields& f, CgroupPart& p) {
   f.field("controller", p.controller);
   f.field("directory", p.directory, {.max_length = 10'000});
+}
+
+Cgroup Cgroup::of_process(std::int64_t pid) {
+  std::vector<CgroupPart> parts;
+  const auto found = hierarchies(std::to_string(pid));
+  for (const char* controller : kControllers)
+    for (const auto& h : found)
+      if (!h.v2 && listed(h.controllers, controller))
+        if (std::string path = h.mount_point + h.own_path; exists(path))
+          parts.push_back({controller, std::move(path)});
+  if (!parts.empty()) return Cgroup(std::move(parts));
+  for (const auto& h : found)
+    if (h.v2)
+      if (std::string path = h.mount_point + h.own_path; exists(path))
+        parts.push_back({std::string(kUnified), std::move(path)});
+  return Cgroup(std::move(parts));
 }
 
 const std::string* Cgroup::directory(const char* controller) const {
