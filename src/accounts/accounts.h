@@ -71,6 +71,12 @@ class Accounts {
   /// not valid (any more). Answered from memory, right at once after a logout or a change of the account.
   virtual Result<http::Identity> authenticate(const http::Request& request) = 0;
 
+  /// Who has this name and password. For clients that can send nothing else (the registry's); slow the first
+  /// time, then from memory until the account changes. unauthenticated when wrong; resource_exhausted after
+  /// too many tries. Blocks: never on an I/O thread.
+  virtual Result<http::Identity> check_password(std::string_view user_name, std::string_view password,
+                                                const std::string& peer) = 0;
+
   /// The id of the user for whom `caller` acts: themselves where `named_user_id` is empty. Naming somebody
   /// else is permission_denied, save for an administrator, for whom an unknown user is an error of `field`.
   virtual Result<std::string> acting_for(const http::Identity& caller, std::string_view named_user_id,
@@ -85,6 +91,8 @@ class Accounts {
                                                          std::string_view field) = 0;
 
   virtual Result<User> user(std::string_view id) = 0;
+  /// The user of that name, whatever its case; not_found if there is none.
+  virtual Result<User> user_named(std::string_view user_name) = 0;
   /// "" for a user who does not exist (any more). From memory.
   virtual std::string name_of(std::string_view user_id) = 0;
 

@@ -108,6 +108,14 @@ Result<User> Service::user(std::string_view id) {
   return found;
 }
 
+Result<User> Service::user_named(std::string_view user_name) {
+  return db_.read([&](db::Transaction& tx) -> Result<User> {
+    const auto row = store::user_named(tx, store::name_key(user_name));
+    if (!row) return no_user(user_name);
+    return row->user();
+  });
+}
+
 std::string Service::name_of(std::string_view user_id) {
   auto found = user(user_id);
   return found.ok() ? found->user_name : std::string();

@@ -23,12 +23,15 @@ class Service final : public Accounts {
   Result<void> make_first_admin();
 
   Result<http::Identity> authenticate(const http::Request& request) override;
+  Result<http::Identity> check_password(std::string_view user_name, std::string_view password,
+                                        const std::string& peer) override;
   Result<std::string> acting_for(const http::Identity& caller, std::string_view named_user_id,
                                  std::string_view field) override;
   Result<User> acting_for(const http::Identity& caller, const Named& named) override;
   Result<std::optional<std::string>> listing_for(const http::Identity& caller, std::string_view named_user_id,
                                                  std::string_view field) override;
   Result<User> user(std::string_view id) override;
+  Result<User> user_named(std::string_view user_name) override;
   std::string name_of(std::string_view user_id) override;
   void guard_deletion(DeletionGuard guard) override { guards_.push_back(std::move(guard)); }
   void add_routes(http::Api& api) override;
@@ -76,6 +79,7 @@ class Service final : public Accounts {
   Passwords passwords_;
   LoginLimiter limiter_;
   IdentityCache cache_;
+  const std::string salt_ = random_hex(16);  ///< for passwords in the cache
   std::vector<DeletionGuard> guards_;
 
   struct KnownUser {

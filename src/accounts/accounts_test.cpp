@@ -322,6 +322,26 @@ TEST_F(AccountsTest, TheTrailIsWrittenWithTheChangeOrNotAtAll) {
   EXPECT_THAT(accounts_->audit(query).value(), SizeIs(1));
 }
 
+TEST_F(AccountsTest, APasswordMayStandInForATokenUntilTheAccountChanges) {
+  const auto li = new_user("Li");
+  const std::string peer = "192.0.2.9";
+  EXPECT_EQ(accounts_->check_password("lI", kPassword, peer)->user_id, li.user_id);
+  EXPECT_EQ(accounts_->check_password("li", kPassword, peer)->user_name, "Li");
+  EXPECT_EQ(accounts_->user_named("LI")->id, li.user_id);
+  EXPECT_EQ(accounts_->user_named("none").error().code, Code::not_found);
+  ASSERT_TRUE(accounts_->change_password(call(li), {std::string(kPassword), "a better one"}).ok());
+  EXPECT_EQ(accounts_->check_password("li", kPassword, peer).error().code, Code::unauthenticated);
+  EXPECT_TRUE(accounts_->check_password("li", "a better one", peer).ok());
+  wire::UserPatch patch;
+  patch.id = li.user_id;
+  patch.disabled = true;
+  ASSERT_TRUE(accounts_->patch_user(call(admin_), patch).ok());
+  EXPECT_EQ(accounts_->check_password("li", "a better one", peer).error().code, Code::unauthenticated);
+  EXPECT_EQ(accounts_->check_password("nobody", kPassword, peer).error().code, Code::unauthenticated);
+  for (int i = 0; i < LoginLimiter::kTries; ++i) (void)accounts_->check_password("admin", "wrong", peer);
+  EXPECT_EQ(accounts_->check_password("admin", kPassword, peer).error().code, Code::resource_exhausted);
+}
+
 TEST_F(AccountsTest, AnIdempotencyKeyKeepsItsIdForADay) {
   Idempotency idempotency(*db_, ids_, clock_);
   const http::Identity li{"7", "li", false}, wang{"8", "wang", false};

@@ -76,6 +76,28 @@ Result<http::Identity> Service::authenticate(const http::Request& request) {
   return std::move(found.who);
 }
 
+Result<http::Identity> Service::check_password(std::string_view user_name, std::string_view password,
+                                               const std::string& peer) {
+  const std::string name = store::name_key(user_name);
+  const std::string hash = token_hash(salt_ + name + "\n" + std::string(password));
+  const Time now = clock_.now();
+  if (auto cached = cache_.find(hash, now)) return std::move(cached->who);
+  TRY(limiter_.begin(name, peer));
+  const std::uint64_t epoch = cache_.epoch();
+  const auto row = TRY(db_.read([&](db::Transaction& tx) -> Result<std::optional<store::UserRow>> {
+    return store::user_named(tx, name);
+  }));
+  const bool right = TRY(passwords_.verify(row ? row->password : std::string(), password));
+  if (!right || row->disabled) {
+    log::warning("a login of '{}' from {} was refused", name, peer);
+    return Error{Code::unauthenticated, {"用户名或密码错误", "wrong user name or password"}};
+  }
+  limiter_.succeeded(name, peer);
+  const http::Identity who{row->id, row->user_name, row->admin};
+  cache_.put(hash, {.who = who, .is_key = true, .last_used = now, .read_at = now}, epoch);
+  return who;
+}
+
 Result<Credential> Service::look_up(const std::string& token_hash, bool is_key, Time now) {
   if (auto cached = cache_.find(token_hash, now)) return std::move(*cached);
   const std::uint64_t epoch = cache_.epoch();
