@@ -53,6 +53,7 @@ Result<void> App::construct() {
   TRY(construct_serving());
   make_api();
   add_routes();
+  TRY(mount_registry());
   TRY(listen());
   add_collectors();
   return {};
@@ -169,6 +170,18 @@ void App::add_routes() {
   serving_->add_routes(*api_);
 }
 
+Result<void> App::mount_registry() {
+  registry_ =
+      TRY(images_->make_registry({.public_url = config_.public_url,
+                                  .tls = config_.tls.has_value(),
+                                  .observe = [this](std::string_view operation, int status, double seconds) {
+                                    metrics_.observe(operation, status, seconds);
+                                  }}));
+  mounts_ = std::make_unique<http::Mounts>(*api_);
+  mounts_->add("/v2", *registry_);
+  return {};
+}
+
 Result<void> App::listen() {
   const Address address = TRY(parse_address(config_.listen));
   http::ServerOptions options;
@@ -179,7 +192,7 @@ Result<void> App::listen() {
   options.access_log = config_.log.access;
   if (config_.tls) options.tls = http::TlsOptions{config_.tls->certificate, config_.tls->key};
   options.io_handler = &gateway_->io_handler();
-  server_ = TRY(http::Server::listen(options, *api_));
+  server_ = TRY(http::Server::listen(options, *mounts_));
   url_ = url_of(config_, address, server_->port());
   const bool loopback = address.host == "127.0.0.1" || address.host == "::1" || address.host == "localhost";
   if (!loopback && !config_.tls)

@@ -22,6 +22,7 @@
 #include "gateway/gateway.h"
 #include "http/api.h"
 #include "http/metrics.h"
+#include "http/mounts.h"
 #include "http/server.h"
 #include "images/images.h"
 #include "jobs/jobs_service.h"
@@ -56,6 +57,7 @@ class App {
   Result<void> construct_features();
   Result<void> construct_serving();
   void make_api();
+  Result<void> mount_registry();
   Result<void> listen();
   void add_routes();
   void add_collectors();
@@ -89,6 +91,8 @@ class App {
 
   http::Metrics metrics_;
   std::unique_ptr<http::Api> api_;
+  std::unique_ptr<http::Handler> registry_;
+  std::unique_ptr<http::Mounts> mounts_;
   std::unique_ptr<http::Server> server_;
 };
 

@@ -57,13 +57,13 @@ class Import {
   Import(BlobStore& store, BlobStore::Lease& lease, ImportRequest request)
       : store_(store), lease_(lease), request_(std::move(request)) {}
 
-  Result<ImportedImage> run() {
+  Result<Contents> run() {
     TRY(take_entries());
     const bool layout = find("index.json") && find("oci-layout");
     if (!layout && !find("manifest.json"))
       return bad_archive({"既没有 manifest.json，也没有 index.json：不是镜像归档",
                           "has neither manifest.json nor index.json: it is not an image archive"});
-    ImportedImage image = TRY(layout ? read_layout() : read_docker_archive());
+    Contents image = TRY(layout ? read_layout() : read_docker_archive());
     for (const Blob& blob : image.blobs) image.size += blob.size;
     for (const Blob& blob : image.blobs) TRY(keep(blob));
     TRY(store_.sync());
@@ -163,7 +163,7 @@ class Import {
 
   // OCI archives.
 
-  Result<ImportedImage> read_layout() {
+  Result<Contents> read_layout() {
     const auto index = TRY(document<oci::Index>("index.json"));
     return read_manifest(TRY(choose(index, 0)));
   }
@@ -223,8 +223,8 @@ class Import {
     return bad_archive({"大小不符：" + d.digest, "is not of the size it says: " + d.digest});
   }
 
-  Result<ImportedImage> read_manifest(const oci::Descriptor& descriptor) {
-    ImportedImage image;
+  Result<Contents> read_manifest(const oci::Descriptor& descriptor) {
+    Contents image;
     image.manifest = TRY(described(descriptor));
     const auto manifest = TRY(document<oci::Manifest>(blob_name(descriptor.digest)));
     image.media_type = !manifest.mediaType.empty() ? manifest.mediaType : descriptor.mediaType;
@@ -242,7 +242,7 @@ class Import {
     return image;
   }
 
-  static void add_blob(ImportedImage& image, Blob blob) {
+  static void add_blob(Contents& image, Blob blob) {
     for (const Blob& there : image.blobs)
       if (there.digest == blob.digest) return;
     image.blobs.push_back(std::move(blob));
@@ -271,14 +271,14 @@ class Import {
     return bad_archive({"含有多个镜像，请用 imageTag 指明其一", "holds several images; name one by its tag"});
   }
 
-  Result<ImportedImage> read_docker_archive() {
+  Result<Contents> read_docker_archive() {
     const oci::Saved saved = TRY(choose_saved());
     const std::string config_name = TRY(inside_name(saved.Config));
     const auto config = TRY(document<oci::Config>(config_name));
     if (config.rootfs.diff_ids.size() != saved.Layers.size())
       return bad_archive({"配置中的层数与 manifest.json 不符",
                           "has another number of layers in its configuration than in manifest.json"});
-    ImportedImage image;
+    Contents image;
     image.media_type = oci::kManifest;
     const Blob config_blob = find(config_name)->blob;
     image.config_digest = config_blob.digest;
@@ -342,7 +342,7 @@ class Import {
 
 }  // namespace
 
-Result<ImportedImage> import_archive(BlobStore& store, BlobStore::Lease& lease, ImportRequest request) {
+Result<Contents> import_archive(BlobStore& store, BlobStore::Lease& lease, ImportRequest request) {
   return Import(store, lease, std::move(request)).run();
 }
 

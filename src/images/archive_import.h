@@ -8,17 +8,9 @@
 #include "base/fd.h"
 #include "images/archive.h"
 #include "images/blob_store.h"
+#include "images/contents.h"
 
 namespace lathe::images {
-
-/// What an archive has become in the store.
-struct ImportedImage {
-  std::string media_type;
-  Blob manifest;
-  std::string config_digest;
-  std::vector<Blob> blobs;  ///< every one the image needs: the manifest, the configuration, the layers
-  std::uint64_t size = 0;   ///< of all of them
-};
 
 struct ImportRequest {
   Fd file;
@@ -36,6 +28,6 @@ struct ImportRequest {
 /// are durable and held by `lease`; after an error nothing of it can be seen (at most a manifest that nobody
 /// names waits for the next collection). Errors are invalid_argument with the reason for the archive's user,
 /// cancelled, storage_exhausted, or internal.
-Result<ImportedImage> import_archive(BlobStore& store, BlobStore::Lease& lease, ImportRequest request);
+Result<Contents> import_archive(BlobStore& store, BlobStore::Lease& lease, ImportRequest request);
 
 }  // namespace lathe::images

@@ -123,7 +123,7 @@ Result<std::string> BlobStore::Writer::read_back(std::size_t limit) const {
 Result<void> BlobStore::Writer::keep(Lease& lease) {
   const Fd bytes = TRY(open_again());
   if (fdatasync(bytes.get()) != 0) return system_error("fdatasync", errno);
-  TRY(state_->store.keep(state_->name, state_->blob.digest, lease));
+  TRY(state_->store.take(state_->store.staging_, own_path(state_->name), state_->blob.digest, lease));
   state_->kept = true;
   return {};
 }
@@ -184,10 +184,11 @@ Result<Blob> BlobStore::put(std::string_view bytes, Lease& lease) {
   return blob;
 }
 
-Result<void> BlobStore::keep(const std::string& staged, const std::string& digest, Lease& lease) {
+Result<void> BlobStore::take(const Directory& from, const Path& name, const std::string& digest,
+                             Lease& lease) {
   const Path path = TRY(blob_path(digest));
   std::lock_guard lock(mutex_);
-  TRY(staging_.rename(own_path(staged), blobs_, path, Directory::Replace::files));
+  TRY(from.rename(name, blobs_, path, Directory::Replace::files));
   if (lease.digests_.insert(digest).second) ++held_[digest];
   return {};
 }

@@ -76,6 +76,9 @@ class BlobStore {
   /// A small blob, whole.
   Result<Blob> put(std::string_view bytes, Lease& lease);
 
+  /// Moves a durable file whose bytes have this digest into its place.
+  Result<void> take(const Directory& from, const Path& name, const std::string& digest, Lease& lease);
+
   /// Makes the names of what was kept durable: before the database says that they are there.
   Result<void> sync() const;
   /// What tools that read the directory itself go by.
@@ -93,7 +96,6 @@ class BlobStore {
 
  private:
   explicit BlobStore(std::string host_path) : host_path_(std::move(host_path)) {}
-  Result<void> keep(const std::string& staged, const std::string& digest, Lease& lease);
 
   std::string host_path_;
   Directory root_, blobs_, staging_;

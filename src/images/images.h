@@ -46,6 +46,18 @@ struct Options {
   std::uint64_t max_entries = 10'000;          ///< of one archive
   /// An archive may unpack to this many times its size (beyond its first GiB): more is a bomb.
   std::uint64_t max_ratio = 200;
+  /// What no tag leads to any more, blobs that no manifest came to name, and pushes that nobody went on with
+  /// are kept for so long.
+  Duration unused_lifetime{std::chrono::hours{24}};
+  Duration sweep_interval{std::chrono::hours{1}};  ///< between two looks for what nothing needs
+};
+
+struct RegistryOptions {
+  /// How clients reach the server ("https://lathe.example"); empty: as the request's Host says.
+  std::string public_url;
+  bool tls = false;  ///< of this server itself
+  /// Told of every answer, as http::Api::Hooks::observe.
+  std::function<void(std::string_view operation, int status, double seconds)> observe;
 };
 
 /// Safe from any thread. References given to `open` must outlive it. Imports under way end with it, and begin
@@ -77,6 +89,10 @@ class Images : public quotas::StorageSource {
   /// Called on an import's thread when an image has become ready or its import has failed, so that who waits
   /// for it looks again.
   virtual void on_change(std::function<void(std::string_view image_id)> changed) = 0;
+
+  /// The OCI registry at /v2/ (https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md), for
+  /// http::Mounts. Must end before the Images.
+  virtual Result<std::unique_ptr<http::Handler>> make_registry(RegistryOptions options) = 0;
 
   /// 2.1 to 2.3, /api/v1/images.
   virtual void add_routes(http::Api& api) = 0;

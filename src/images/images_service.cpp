@@ -3,7 +3,10 @@
 #include <algorithm>
 
 #include "base/log.h"
+#include "images/contents_store.h"
 #include "images/export_archive.h"
+#include "images/registry/registry.h"
+#include "images/registry/registry_store.h"
 
 namespace lathe::images {
 
@@ -82,11 +85,12 @@ Result<std::unique_ptr<Images>> Images::open(db::Database& db, accounts::Account
 
 Result<void> ImagesService::start() {
   store_ = TRY(BlobStore::open(options_.store_directory));
-  const std::uint64_t freed =
-      TRY(store_->collect([this](const std::string& digest) { return blob_in_use(digest); }));
-  if (freed > 0) log::info("image store: {} bytes of unfinished imports removed", freed);
-  TRY(write_index(db_, *store_));
+  uploads_ = TRY(Uploads::open(db_, files_, *store_, ids_, clock_));
+  sweeper_ = std::make_unique<Sweeper>(db_, *store_, clock_, options_);
+  sweeper_->also([this](Time before) { return uploads_->drop_expired(before); });
+  TRY(sweeper_->start());
   importer_ = std::make_unique<Importer>(db_, files_, *store_, clock_, options_);
+  importer_->on_change([this](std::string_view image_id) { changed(image_id); });
   TRY(importer_->start());
   accounts_.guard_deletion([](db::Transaction& tx, std::string_view user_id) -> Result<void> {
     if (!store::has_images(tx, user_id)) return {};
@@ -94,17 +98,6 @@ Result<void> ImagesService::start() {
                  {"该用户还有镜像，请先删除", "the user still has images; delete them first"}};
   });
   return {};
-}
-
-Result<bool> ImagesService::blob_in_use(const std::string& digest) {
-  return db_.read([&](db::Transaction& tx) -> Result<bool> { return store::blob_in_use(tx, digest); });
-}
-
-void ImagesService::collect(const std::vector<std::string>& unused) {
-  auto freed = store_->collect(unused, [this](const std::string& digest) { return blob_in_use(digest); });
-  if (!freed) log::warning("image store: {}", freed.error().describe(Language::en));
-  if (auto written = write_index(db_, *store_); !written)
-    log::warning("image store: {}", written.error().describe(Language::en));
 }
 
 Result<void> ImagesService::create(http::Call& call, const wire::NewImage& in) {
@@ -284,13 +277,15 @@ Result<void> ImagesService::remove(http::Call& call, const std::string& id) {
   TRY(db_.write([&](db::Transaction& tx) -> Result<void> {
     const auto row = TRY(own(tx, call.caller, id));
     TRY(check_guards(tx, id, ""));
+    unused = store::drop_loose_blobs(tx, row.user_id, row.name);
     store::remove_image(tx, id);
-    unused = store::forget_manifests(tx);
+    for (auto& digest : store::forget_manifests(tx)) unused.push_back(std::move(digest));
     audit_.record(tx, call, "image.delete", "image", id, row.name);
     return {};
   }));
   importer_->cancel(id);
-  collect(unused);
+  sweeper_->collect(unused);
+  sweeper_->index_changed();
   return {};
 }
 
@@ -301,12 +296,14 @@ Result<void> ImagesService::remove_tag(http::Call& call, const wire::ByTag& whic
     if (!store::tag(tx, which.id, which.tag)) return not_found({"镜像标签", "image tag"}, which.tag);
     TRY(check_guards(tx, which.id, which.tag));
     store::remove_tag(tx, which.id, which.tag);
+    store::drop_contents(tx, which.id, store::find_unreachable(tx, which.id, clock_.now()));
     store::summarize(tx, which.id, clock_.now());
     unused = store::forget_manifests(tx);
     audit_.record(tx, call, "image.delete_tag", "image", which.id, which.tag);
     return {};
   }));
-  collect(unused);
+  sweeper_->collect(unused);
+  sweeper_->index_changed();
   return {};
 }
 
@@ -346,7 +343,6 @@ Result<ImageRef> ImagesService::reference(db::Transaction& tx, const store::Imag
 Result<ImageRef> ImagesService::resolve(std::string_view user_id, bool admin, std::string_view text,
                                         std::string_view field) {
   if (text.empty()) text = kHostImage;
-  std::string config;
   ImageRef ref = TRY(db_.read([&](db::Transaction& tx) -> Result<ImageRef> {
     NameAndTag name{text, {}};
     auto row = is_id(text) ? store::image(tx, text) : std::nullopt;
@@ -360,16 +356,46 @@ Result<ImageRef> ImagesService::resolve(std::string_view user_id, bool admin, st
       error.violations = {{std::string(field), {"镜像不存在", "names no image"}}};
       return error;
     }
-    ImageRef found = TRY(reference(tx, *row, name.tag, field));
-    if (!found.digest.empty()) config = store::config_of(tx, found.digest).value_or("");
-    return found;
+    return reference(tx, *row, name.tag, field);
   }));
-  if (!config.empty()) ref.config = TRY(oci::process_of(TRY(store_->read(config, oci::kMaxDocument))));
+  if (!ref.digest.empty()) TRY(complete(ref, field));
   return ref;
+}
+
+Result<void> ImagesService::complete(ImageRef& ref, std::string_view field) {
+  const auto unusable = [&](Text why) {
+    return Error{
+        Code::failed_precondition, std::move(why), {{std::string(field), {"不可用", "cannot be used"}}}};
+  };
+  const std::string name = ref.name + ":" + ref.tag;
+  for (int depth = 0; depth < oci::kMaxIndexDepth; ++depth) {
+    const auto row = TRY(db_.read([&](db::Transaction& tx) -> Result<std::optional<store::ManifestRow>> {
+      return store::manifest_of(tx, ref.id, ref.digest);
+    }));
+    if (!row) break;
+    if (row->kind == "artifact")
+      return unusable({name + " 不是可运行的镜像", name + " is not an image that can be run"});
+    if (row->kind == "image") {
+      ref.size = static_cast<std::uint64_t>(row->size);
+      ref.config = TRY(oci::process_of(TRY(store_->read(row->config_digest, oci::kMaxDocument))));
+      return {};
+    }
+    const auto index = TRY(json::parse_as<oci::Index>(TRY(store_->read(ref.digest, oci::kMaxDocument))));
+    const auto* mine = oci::for_this_machine(index);
+    if (!mine) break;
+    ref.digest = mine->digest;
+  }
+  return unusable({name + " 没有适用于本机（linux/" + std::string(oci::own_architecture()) + "）的镜像",
+                   name + " has no image for this machine, linux/" + std::string(oci::own_architecture())});
 }
 
 Result<std::unique_ptr<Export>> ImagesService::open_export(std::string_view digest, std::string_view name) {
   return images::open_export(*store_, digest, name);
+}
+
+Result<std::unique_ptr<http::Handler>> ImagesService::make_registry(RegistryOptions options) {
+  return registry::Registry::make({db_, accounts_, audit_, ids_, clock_, *store_, *uploads_, *this},
+                                  std::move(options));
 }
 
 }  // namespace lathe::images

@@ -9,6 +9,8 @@
 #include "images/images_store.h"
 #include "images/images_wire.h"
 #include "images/importer.h"
+#include "images/sweeper.h"
+#include "images/uploads.h"
 
 namespace lathe::images {
 
@@ -29,10 +31,9 @@ class ImagesService final : public Images {
                            std::string_view field) override;
   std::string layout_path() const override { return options_.store_directory; }
   Result<std::unique_ptr<Export>> open_export(std::string_view digest, std::string_view name) override;
+  Result<std::unique_ptr<http::Handler>> make_registry(RegistryOptions options) override;
   void guard_deletion(DeletionGuard guard) override { guards_.push_back(std::move(guard)); }
-  void on_change(std::function<void(std::string_view)> changed) override {
-    importer_->on_change(std::move(changed));
-  }
+  void on_change(std::function<void(std::string_view)> changed) override { changed_ = std::move(changed); }
   quotas::Storage storage_of(db::Transaction& tx, std::string_view user_id) override {
     return store::storage_of(tx, user_id);
   }
@@ -46,15 +47,22 @@ class ImagesService final : public Images {
   Result<void> remove(http::Call& call, const std::string& id);
   Result<void> remove_tag(http::Call& call, const wire::ByTag& which);
 
+  // For the registry.
+  Result<void> check_guards(db::Transaction& tx, std::string_view image_id, std::string_view tag);
+  void changed(std::string_view image_id) {
+    if (changed_) changed_(image_id);
+    sweeper_->index_changed();
+  }
+  Sweeper& sweeper() { return *sweeper_; }
+
  private:
   /// The image, for its user and administrators; others do not learn that it is there.
   Result<store::ImageRow> own(db::Transaction& tx, const http::Identity& caller, std::string_view id);
   Result<ImageRef> reference(db::Transaction& tx, const store::ImageRow& row, std::string_view tag,
                              std::string_view field);
+  /// Completes a reference by what its manifest is: of an index, the image for this machine.
+  Result<void> complete(ImageRef& ref, std::string_view field);
   Result<wire::ImageOut> describe(db::Transaction& tx, const store::ImageRow& row, Language language);
-  Result<void> check_guards(db::Transaction& tx, std::string_view image_id, std::string_view tag);
-  Result<bool> blob_in_use(const std::string& digest);
-  void collect(const std::vector<std::string>& unused);
 
   db::Database& db_;
   accounts::Accounts& accounts_;
@@ -65,6 +73,9 @@ class ImagesService final : public Images {
   const Options options_;
   std::vector<DeletionGuard> guards_;
   std::unique_ptr<BlobStore> store_;
+  std::unique_ptr<Uploads> uploads_;
+  std::function<void(std::string_view)> changed_;
+  std::unique_ptr<Sweeper> sweeper_;
   std::unique_ptr<Importer> importer_;
 };
 

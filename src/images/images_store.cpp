@@ -117,6 +117,7 @@ void update_image(db::Transaction& tx, const ImageRow& row) {
 
 void remove_image(db::Transaction& tx, std::string_view id) {
   tx.execute("DELETE FROM image_tags WHERE image_id = $1", {text(id)});
+  tx.execute("DELETE FROM image_contents WHERE image_id = $1", {text(id)});
   tx.execute("DELETE FROM image_imports WHERE image_id = $1", {text(id)});
   tx.execute("DELETE FROM images WHERE id = $1", {text(id)});
 }
@@ -192,26 +193,6 @@ void end_import(db::Transaction& tx, std::string_view id, const std::optional<Te
               millis(now), text(id)});
 }
 
-void set_tag(db::Transaction& tx, std::string_view image_id, std::string_view tag, const ImportedImage& image,
-             Time now) {
-  const std::string& digest = image.manifest.digest;
-  const auto size = static_cast<std::int64_t>(image.size);
-  tx.execute(
-      "INSERT INTO image_manifests (digest, media_type, config_digest, size, created_at) "
-      "VALUES ($1, $2, $3, $4, $5) ON CONFLICT (digest) DO NOTHING",
-      {digest, image.media_type, image.config_digest, size, millis(now)});
-  for (const Blob& blob : image.blobs)
-    tx.execute(
-        "INSERT INTO image_blobs (manifest, digest, size) VALUES ($1, $2, $3) "
-        "ON CONFLICT (manifest, digest) DO NOTHING",
-        {digest, blob.digest, static_cast<std::int64_t>(blob.size)});
-  tx.execute(
-      "INSERT INTO image_tags (image_id, tag, manifest, size, created_at, updated_at) "
-      "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (image_id, tag) DO UPDATE SET "
-      "manifest = excluded.manifest, size = excluded.size, updated_at = excluded.updated_at",
-      {text(image_id), text(tag), digest, size, millis(now), millis(now)});
-}
-
 void summarize(db::Transaction& tx, std::string_view image_id, Time now) {
   auto row = image(tx, image_id);
   if (!row) return;
@@ -226,7 +207,10 @@ void summarize(db::Transaction& tx, std::string_view image_id, Time now) {
              "LIMIT 1",
              {text(image_id)})
            .empty();
-  const bool failed = !last.empty() && last.front().state == "failed";
+  // What was pushed later makes a failed import good.
+  const bool failed =
+      !last.empty() && last.front().state == "failed" &&
+      (all.empty() || !last.front().ended_at || all.front().updated_at <= *last.front().ended_at);
   row->fail_zh = failed ? last.front().fail_zh : "";
   row->fail_en = failed ? last.front().fail_en : "";
   row->status = static_cast<std::int64_t>(importing     ? Status::importing
@@ -235,29 +219,6 @@ void summarize(db::Transaction& tx, std::string_view image_id, Time now) {
                                                         : Status::ready);
   row->updated_at = now;
   update_image(tx, *row);
-}
-
-std::vector<std::string> forget_manifests(db::Transaction& tx) {
-  constexpr std::string_view kUnnamed =
-      "SELECT digest FROM image_manifests m WHERE NOT EXISTS "
-      "(SELECT 1 FROM image_tags t WHERE t.manifest = m.digest)";
-  const auto blobs =
-      tx.query("SELECT DISTINCT digest FROM image_blobs WHERE manifest IN (" + text(kUnnamed) + ")");
-  std::vector<std::string> out;
-  for (std::size_t i = 0; i < blobs.size(); ++i) out.push_back(blobs.text(i, 0));
-  tx.execute("DELETE FROM image_blobs WHERE manifest IN (" + text(kUnnamed) + ")");
-  tx.execute("DELETE FROM image_manifests WHERE digest IN (" + text(kUnnamed) + ")");
-  return out;
-}
-
-bool blob_in_use(db::Transaction& tx, std::string_view digest) {
-  return !tx.query("SELECT manifest FROM image_blobs WHERE digest = $1 LIMIT 1", {text(digest)}).empty();
-}
-
-std::optional<std::string> config_of(db::Transaction& tx, std::string_view manifest) {
-  const auto rows = tx.query("SELECT config_digest FROM image_manifests WHERE digest = $1", {text(manifest)});
-  if (rows.empty()) return std::nullopt;
-  return rows.text(0, 0);
 }
 
 std::vector<oci::IndexEntry> index_entries(db::Transaction& tx) {
@@ -275,8 +236,9 @@ std::vector<oci::IndexEntry> index_entries(db::Transaction& tx) {
 quotas::Storage storage_of(db::Transaction& tx, std::string_view user_id) {
   const auto rows = tx.query(
       "SELECT CAST(COALESCE(SUM(used.size), 0) AS BIGINT), COUNT(*) FROM "
-      "(SELECT DISTINCT b.digest, b.size FROM images i JOIN image_tags t ON t.image_id = i.id "
-      "JOIN image_blobs b ON b.manifest = t.manifest WHERE i.user_id = $1) used",
+      "(SELECT b.digest, b.size FROM images i JOIN image_contents c ON c.image_id = i.id "
+      "JOIN image_blobs b ON b.manifest = c.manifest WHERE i.user_id = $1 "
+      "UNION SELECT digest, size FROM image_loose_blobs WHERE user_id = $1) used",
       {text(user_id)});
   return {rows.integer(0, 0), rows.integer(0, 1)};
 }

@@ -7,7 +7,6 @@
 
 #include "base/json.h"
 #include "db/database.h"
-#include "images/archive_import.h"
 #include "images/oci.h"
 #include "quotas/quotas.h"
 
@@ -79,16 +78,9 @@ std::vector<ImportRow> imports(db::Transaction& tx, std::string_view image_id, s
 void start_import(db::Transaction& tx, std::string_view id, std::int64_t total);
 void end_import(db::Transaction& tx, std::string_view id, const std::optional<Text>& failure, Time now);
 
-/// Records what is in the store now and that `tag` names it.
-void set_tag(db::Transaction& tx, std::string_view image_id, std::string_view tag, const ImportedImage& image,
-             Time now);
 /// Brings status, tags and size of the image's row up to date with its tags and imports.
 void summarize(db::Transaction& tx, std::string_view image_id, Time now);
 
-/// Forgets manifests that no tag names; gives the blobs that may be without use now.
-std::vector<std::string> forget_manifests(db::Transaction& tx);
-bool blob_in_use(db::Transaction& tx, std::string_view digest);
-std::optional<std::string> config_of(db::Transaction& tx, std::string_view manifest);
 std::vector<oci::IndexEntry> index_entries(db::Transaction& tx);
 /// Every blob counts once for a user, however many of their tags need it.
 quotas::Storage storage_of(db::Transaction& tx, std::string_view user_id);

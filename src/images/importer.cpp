@@ -1,6 +1,7 @@
 #include "images/importer.h"
 
 #include "base/log.h"
+#include "images/contents_store.h"
 
 namespace lathe::images {
 
@@ -72,8 +73,6 @@ void Importer::run(const store::ImportRow& row, Running& running) {
   auto imported = import(row, running);
   if (imported) {
     log::info("image {}: tag {} imported from {}", row.image_id, row.tag, row.file_path);
-    if (auto written = write_index(db_, store_); !written)
-      log::warning("index.json of the image store: {}", written.error().describe(Language::en));
   } else if (stop_) {
     return;  // it begins again at the next start
   } else if (!running.cancelled) {
@@ -101,26 +100,23 @@ Result<void> Importer::import(const store::ImportRow& row, Running& running) {
     return {};
   }));
   BlobStore::Lease lease(store_);
-  const ImportedImage image = TRY(import_archive(store_, lease, std::move(request)));
+  const Contents image = TRY(import_archive(store_, lease, std::move(request)));
   TRY(commit(row, image));
   return {};
 }
 
-Result<void> Importer::commit(const store::ImportRow& row, const ImportedImage& image) {
-  std::vector<std::string> unused;
-  TRY(db_.write([&](db::Transaction& tx) -> Result<void> {
+Result<void> Importer::commit(const store::ImportRow& row, const Contents& image) {
+  return db_.write([&](db::Transaction& tx) -> Result<void> {
+    const Time now = clock_.now();
     if (!store::image(tx, row.image_id)) return not_found({"镜像", "image"}, row.image_id);
-    store::set_tag(tx, row.image_id, row.tag, image, clock_.now());
-    store::end_import(tx, row.id, std::nullopt, clock_.now());
-    store::summarize(tx, row.image_id, clock_.now());
-    unused = store::forget_manifests(tx);
+    store::add_contents(tx, row.image_id, image, now);
+    store::set_tag(tx, row.image_id, row.tag, image.manifest.digest, static_cast<std::int64_t>(image.size),
+                   now);
+    store::find_unreachable(tx, row.image_id, now);
+    store::end_import(tx, row.id, std::nullopt, now);
+    store::summarize(tx, row.image_id, now);
     return {};
-  }));
-  auto freed = store_.collect(unused, [this](const std::string& digest) {
-    return db_.read([&](db::Transaction& tx) -> Result<bool> { return store::blob_in_use(tx, digest); });
   });
-  if (!freed) log::warning("image store: {}", freed.error().describe(Language::en));
-  return {};
 }
 
 void Importer::fail(const store::ImportRow& row, const Error& error) {
@@ -137,14 +133,6 @@ void Importer::fail(const store::ImportRow& row, const Error& error) {
 
 void Importer::notify(const std::string& image_id) {
   if (changed_) changed_(image_id);
-}
-
-Result<void> write_index(db::Database& db, BlobStore& store) {
-  return store.write_index([&]() -> Result<std::string> {
-    return oci::write_index(TRY(db.read([](db::Transaction& tx) -> Result<std::vector<oci::IndexEntry>> {
-      return store::index_entries(tx);
-    })));
-  });
 }
 
 }  // namespace lathe::images

@@ -14,6 +14,7 @@
 
 #include "db/database.h"
 #include "files/files.h"
+#include "images/archive_import.h"
 #include "images/blob_store.h"
 #include "images/images.h"
 #include "images/images_store.h"
@@ -35,6 +36,7 @@ class Importer {
   void add(const store::ImportRow& row);
   /// Ends the imports of an image that is being deleted.
   void cancel(std::string_view image_id);
+  /// Called on an import's thread at its end. Before start.
   void on_change(std::function<void(std::string_view image_id)> changed) { changed_ = std::move(changed); }
 
   struct Progress {
@@ -54,7 +56,7 @@ class Importer {
   void work();
   void run(const store::ImportRow& row, Running& running);
   Result<void> import(const store::ImportRow& row, Running& running);
-  Result<void> commit(const store::ImportRow& row, const ImportedImage& image);
+  Result<void> commit(const store::ImportRow& row, const Contents& image);
   void fail(const store::ImportRow& row, const Error& error);
   void notify(const std::string& image_id);
 
@@ -71,8 +73,5 @@ class Importer {
   std::atomic<bool> stop_{false};
   std::vector<std::thread> threads_;
 };
-
-/// Rewrites the layout's index.json from the tags.
-Result<void> write_index(db::Database& db, BlobStore& store);
 
 }  // namespace lathe::images

@@ -28,6 +28,15 @@ std::string_view own_architecture() {
 #endif
 }
 
+const Descriptor* for_this_machine(const Index& index) {
+  const Descriptor* unsaid = nullptr;
+  for (const Descriptor& d : index.manifests) {
+    if (!d.platform && !unsaid) unsaid = &d;
+    if (d.platform && d.platform->os == "linux" && d.platform->architecture == own_architecture()) return &d;
+  }
+  return unsaid;
+}
+
 Result<ImageConfig> process_of(std::string_view config_document) {
   Config document = TRY(json::parse_as<Config>(config_document));
   ImageConfig out;

@@ -19,6 +19,7 @@ inline constexpr std::string_view kConfig = "application/vnd.oci.image.config.v1
 inline constexpr std::string_view kLayer = "application/vnd.oci.image.layer.v1.tar";
 inline constexpr std::string_view kDockerManifest = "application/vnd.docker.distribution.manifest.v2+json";
 inline constexpr std::string_view kDockerIndex = "application/vnd.docker.distribution.manifest.list.v2+json";
+inline constexpr int kMaxIndexDepth = 4;              ///< indexes of indexes
 inline constexpr std::size_t kMaxDocument = 4 << 20;  ///< bytes of a manifest or configuration
 
 inline constexpr Rule kText{.max_length = 1 << 16};
@@ -111,6 +112,9 @@ inline void fields(Fields& f, Config& c) {
 
 /// This machine, as platforms name it: "amd64", "arm64", …
 std::string_view own_architecture();
+/// Of an index, the manifest for this machine (Linux, its architecture), or one that does not say what it is
+/// for; null if there is none. Lives as long as the index.
+const Descriptor* for_this_machine(const Index& index);
 /// What the configuration document says about the process.
 Result<ImageConfig> process_of(std::string_view config_document);
 /// An OCI manifest for layers and a configuration that came without one.

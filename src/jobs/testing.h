@@ -159,6 +159,9 @@ class HostImages final : public images::Images {
   Result<std::unique_ptr<images::Export>> open_export(std::string_view digest, std::string_view) override {
     return not_found({"镜像", "image"}, digest);
   }
+  Result<std::unique_ptr<http::Handler>> make_registry(images::RegistryOptions) override {
+    return std::unique_ptr<http::Handler>();
+  }
   void guard_deletion(DeletionGuard) override {}
   void on_change(std::function<void(std::string_view)>) override {}
   void add_routes(http::Api&) override {}

@@ -41,6 +41,9 @@ class FakeImages final : public images::Images {
   Result<std::unique_ptr<images::Export>> open_export(std::string_view digest, std::string_view) override {
     return not_found({"镜像", "image"}, digest);
   }
+  Result<std::unique_ptr<http::Handler>> make_registry(images::RegistryOptions) override {
+    return std::unique_ptr<http::Handler>();
+  }
   void guard_deletion(DeletionGuard guard) override { guards.push_back(std::move(guard)); }
   void on_change(std::function<void(std::string_view)>) override {}
   void add_routes(http::Api&) override {}

@@ -1,0 +1,245 @@
+#include "images/uploads.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <set>
+
+#include "images/uploads_store.h"
+
+namespace lathe::images {
+
+namespace {
+
+constexpr std::size_t kPiece = 1 << 20;
+constexpr std::uint64_t kFlushStep = 16ULL << 20;
+constexpr auto kPatience = std::chrono::seconds{10};  // for another request on the same upload
+constexpr Duration kTouchEvery = std::chrono::minutes{1};
+
+Path own_path(std::string_view text) {
+  return Path::parse(text, "upload").value();
+}
+
+Error no_upload(std::string_view id) {
+  return about("upload", not_found({"上传", "upload"}, id));
+}
+
+}  // namespace
+
+struct Uploads::State {
+  std::timed_mutex mutex;
+  store::UploadRow row;
+  Fd fd;  ///< open once the upload was worked on in this run of the server
+  Sha256 hash;
+  std::uint64_t size = 0, flushed = 0;
+  std::unique_ptr<files::Reservation> reservation;
+  bool over = false;
+
+  Result<void> append(std::string_view bytes) {
+    TRY(reservation->grow(static_cast<std::int64_t>(bytes.size()), 0));
+    TRY(write_all(fd.get(), bytes));
+    hash.add(bytes);
+    size += bytes.size();
+    if (size - flushed >= kFlushStep) {
+      // Starts the writing to the disk, so that little is left for the end; an error shows there.
+      (void)sync_file_range(fd.get(), static_cast<off64_t>(flushed), static_cast<off64_t>(size - flushed),
+                            SYNC_FILE_RANGE_WRITE);
+      flushed = size;
+    }
+    return {};
+  }
+};
+
+Result<std::unique_ptr<Uploads>> Uploads::open(db::Database& db, files::Files& files, BlobStore& store,
+                                               IdSource& ids, const Clock& clock) {
+  std::unique_ptr<Uploads> uploads(new Uploads(db, files, store, ids, clock));
+  uploads->folder_ = TRY(Directory::create(store.host_path() + "/.uploads", 0700));
+  TRY(uploads->clean());
+  return uploads;
+}
+
+Result<void> Uploads::clean() {
+  std::set<std::string> known;
+  TRY(db_.read([&](db::Transaction& tx) -> Result<void> {
+    for (auto& id : store::upload_ids(tx)) known.insert(std::move(id));
+    return {};
+  }));
+  std::string after;
+  while (true) {
+    const auto page = TRY(folder_.list(Path(), after, 1000));
+    if (page.empty()) break;
+    after = page.back().name;
+    for (const auto& entry : page)
+      if (known.erase(entry.name) == 0) TRY(folder_.remove_tree(own_path(entry.name)));
+  }
+  return db_.write([&](db::Transaction& tx) -> Result<void> {
+    for (const auto& id : known) store::remove_upload(tx, id);  // its file is in the store already
+    return {};
+  });
+}
+
+Result<Uploads::Held> Uploads::begin(const std::string& user_id, const std::string& name) {
+  auto state = std::make_shared<State>();
+  state->row = {ids_.next(), user_id, name, clock_.now()};
+  state->fd = TRY(folder_.create_file(own_path(state->row.id), 0644));
+  state->reservation = TRY(files_.reserve(user_id));
+  TRY(db_.write([&](db::Transaction& tx) -> Result<void> {
+    store::add_upload(tx, state->row);
+    return {};
+  }));
+  state->mutex.lock();
+  const std::lock_guard lock(mutex_);
+  known_[state->row.id] = state;
+  return Held(*this, std::move(state));
+}
+
+Result<std::unique_ptr<files::Reservation>> Uploads::reserve(const std::string& user_id,
+                                                             std::uint64_t bytes) {
+  auto out = TRY(files_.reserve(user_id));
+  TRY(out->grow(static_cast<std::int64_t>(bytes), 0));
+  return out;
+}
+
+Result<Uploads::Held> Uploads::find(const std::string& id, std::string_view user_id, std::string_view name) {
+  const auto row = TRY(db_.read(
+      [&](db::Transaction& tx) -> Result<std::optional<store::UploadRow>> { return store::upload(tx, id); }));
+  if (!row || row->user_id != user_id || row->name != name) return no_upload(id);
+  std::shared_ptr<State> state;
+  {
+    const std::lock_guard lock(mutex_);
+    auto& known = known_[id];
+    if (!known) {
+      known = std::make_shared<State>();
+      known->row = *row;
+    }
+    state = known;
+  }
+  if (!state->mutex.try_lock_for(kPatience))
+    return Error{Code::unavailable,
+                 {"另一个请求正在处理此上传", "another request is at work on this upload"},
+                 {},
+                 std::chrono::seconds{5}};
+  Held held(*this, state);
+  if (state->over) return no_upload(id);
+  if (!state->fd) TRY(load(*state));
+  TRY(touch(*state));
+  return held;
+}
+
+Result<void> Uploads::load(State& state) {
+  const Fd file = TRY(folder_.open_file(own_path(state.row.id), Links::refuse));
+  // For writing, by the descriptor that was found beneath the folder.
+  Fd fd(::open(("/proc/self/fd/" + std::to_string(file.get())).c_str(), O_RDWR | O_CLOEXEC));
+  if (!fd) return system_error("open", errno);
+  auto reservation = TRY(files_.reserve(state.row.user_id));
+  Sha256 hash;
+  std::uint64_t size = 0;
+  std::string buffer(kPiece, '\0');
+  while (true) {
+    const ssize_t got = ::read(fd.get(), buffer.data(), buffer.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return system_error("read", errno);
+    if (got == 0) break;
+    hash.add(std::string_view(buffer.data(), static_cast<std::size_t>(got)));
+    size += static_cast<std::uint64_t>(got);
+  }
+  TRY(reservation->grow(static_cast<std::int64_t>(size), 0));
+  state.hash = std::move(hash);
+  state.size = state.flushed = size;
+  state.reservation = std::move(reservation);
+  state.fd = std::move(fd);
+  return {};
+}
+
+Result<void> Uploads::touch(State& state) {
+  const Time now = clock_.now();
+  if (now - state.row.touched_at < kTouchEvery) return {};
+  state.row.touched_at = now;
+  return db_.write([&](db::Transaction& tx) -> Result<void> {
+    store::touch_upload(tx, state.row.id, now);
+    return {};
+  });
+}
+
+Result<void> Uploads::remove(State& state) {
+  state.over = true;
+  state.fd.reset();
+  state.reservation.reset();
+  {
+    const std::lock_guard lock(mutex_);
+    known_.erase(state.row.id);
+  }
+  TRY(db_.write([&](db::Transaction& tx) -> Result<void> {
+    store::remove_upload(tx, state.row.id);
+    return {};
+  }));
+  return folder_.remove_tree(own_path(state.row.id));
+}
+
+Result<void> Uploads::drop_expired(Time before) {
+  const auto rows = TRY(db_.read([&](db::Transaction& tx) -> Result<std::vector<store::UploadRow>> {
+    return store::uploads_until(tx, before);
+  }));
+  for (const auto& row : rows) {
+    auto held = find(row.id, row.user_id, row.name);
+    if (!held) continue;  // it ended just now, or somebody is at it again
+    TRY(held->cancel());
+  }
+  return {};
+}
+
+Uploads::Held::~Held() {
+  if (state_) state_->mutex.unlock();
+}
+
+const std::string& Uploads::Held::id() const {
+  return state_->row.id;
+}
+
+std::uint64_t Uploads::Held::size() const {
+  return state_->size;
+}
+
+Result<void> Uploads::Held::append(http::BodyReader& body) {
+  std::string buffer(kPiece, '\0');
+  while (true) {
+    std::size_t filled = 0;
+    Error broken;
+    bool end = false, failed = false;
+    while (filled < buffer.size() && !end && !failed) {
+      auto got = body.read({buffer.data() + filled, buffer.size() - filled});
+      failed = !got.ok();
+      if (failed) {
+        broken = std::move(got).error();
+      } else {
+        end = *got == 0;
+        filled += *got;
+      }
+    }
+    TRY(state_->append(std::string_view(buffer.data(), filled)));
+    if (failed) return broken;
+    if (end) return {};
+  }
+}
+
+Result<Blob> Uploads::Held::finish(std::string_view digest, BlobStore::Lease& lease) {
+  State& s = *state_;
+  const std::string is = s.hash.digest();
+  if (is != digest) {
+    TRY(uploads_->remove(s));
+    return about("digest", {Code::invalid_argument, {"内容的摘要是 " + is, "the content's digest is " + is}});
+  }
+  if (::fdatasync(s.fd.get()) != 0) return system_error("fdatasync", errno);
+  const Blob blob{is, s.size};
+  TRY(uploads_->store_.take(uploads_->folder_, own_path(s.row.id), is, lease));
+  TRY(uploads_->store_.sync());
+  TRY(uploads_->remove(s));
+  return blob;
+}
+
+Result<void> Uploads::Held::cancel() {
+  return uploads_->remove(*state_);
+}
+
+}  // namespace lathe::images
