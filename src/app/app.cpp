@@ -81,7 +81,9 @@ Result<void> App::construct_features() {
   files_ = TRY(files::Files::open(*db_, *accounts_, *quotas_, audit_, ids_, clock_, file_options));
   datasets_ = TRY(datasets::Datasets::open(*db_, *accounts_, *files_, audit_, ids_, clock_));
   images_ = TRY(images::Images::open(*db_, *accounts_, *files_, audit_, ids_, clock_,
-                                     {.store_directory = data_.file("images")}));
+                                     {.store_directory = data_.file("images"),
+                                      .unused_lifetime = config_.images.unused_lifetime,
+                                      .sweep_interval = config_.images.sweep_interval}));
   models_ = TRY(models::Models::open(*db_, *accounts_, *files_, *images_, audit_, ids_, clock_,
                                      {.folder = data_.file("models")}));
   algorithms_ = TRY(

@@ -76,6 +76,11 @@ void fields(Fields& f, JobsConfig& jobs) {
   f.field("network", jobs.network, {.one_of = "host|none"});
 }
 
+void fields(Fields& f, ImagesConfig& images) {
+  duration(f, "unusedLifetime", images.unused_lifetime, "What no tag leads to any more is kept for so long");
+  duration(f, "sweepInterval", images.sweep_interval, "Between two looks for what nothing needs");
+}
+
 struct LimitsConfig {
   http::Limits& limits;
 };
@@ -108,6 +113,7 @@ void fields(Fields& f, Config& config) {
   }
   duration(f, "drainTimeout", config.drain_timeout, "How long requests may take to end at a stop");
   f.field("jobs", config.jobs);
+  f.field("images", config.images);
 }
 
 Result<Config> parse_config(std::string_view text) {

@@ -22,6 +22,13 @@ struct LogConfig {
   bool access = true;  ///< a line a request
 };
 
+/// The store of images, and the registry.
+struct ImagesConfig {
+  /// What no tag leads to any more, and what was pushed without a manifest, is kept for so long.
+  Duration unused_lifetime{std::chrono::hours{24}};
+  Duration sweep_interval{std::chrono::hours{1}};
+};
+
 struct SessionConfig {
   Duration idle{std::chrono::hours{24}};
   Duration absolute{std::chrono::hours{24 * 30}};
@@ -47,6 +54,7 @@ struct Config {
   http::Limits limits;
   Duration drain_timeout{30'000};  ///< how long requests under way may take to end at a stop
   JobsConfig jobs;
+  ImagesConfig images;
 };
 void fields(Fields& f, Config& config);
 

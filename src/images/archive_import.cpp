@@ -1,6 +1,9 @@
 #include "images/archive_import.h"
 
 #include <algorithm>
+#include <chrono>
+#include <deque>
+#include <future>
 #include <map>
 #include <optional>
 
@@ -15,6 +18,8 @@ constexpr std::string_view kBlobs = "blobs/sha256/";
 constexpr int kMaxIndexDepth = 3;
 constexpr std::size_t kSmall = 64 << 10;  // entries that need no file until it is known that they are wanted
 constexpr std::size_t kMostInMemory = 16 << 20;
+constexpr std::uint64_t kLarge = 4 << 20;  // worth remembering over the server's end
+constexpr std::size_t kMostSyncing = 4;    // entries on their way to the disk
 
 std::string_view base_of(std::string_view name) {
   const auto slash = name.rfind('/');
@@ -59,6 +64,7 @@ class Import {
 
   Result<Contents> run() {
     TRY(take_entries());
+    TRY(put_finished(0));
     const bool layout = find("index.json") && find("oci-layout");
     if (!layout && !find("manifest.json"))
       return bad_archive({"既没有 manifest.json，也没有 index.json：不是镜像归档",
@@ -76,6 +82,7 @@ class Import {
     std::optional<BlobStore::Writer> staged;  ///< absent: the store has it
     std::string head;                         ///< the first bytes
     std::string link;                         ///< of a link: where it leads
+    std::future<Result<void>> synced;         ///< valid while a large one goes to the disk
   };
 
   // One pass over the archive.
@@ -87,11 +94,51 @@ class Import {
       if (entry->kind == ArchiveEntry::Kind::folder || is_superfluous(entry->name)) continue;
       if (entries_.contains(entry->name))
         return bad_archive({"条目重复：" + entry->name, "has an entry twice: " + entry->name});
-      Entry taken;
+      Entry& taken = entries_[entry->name];
       taken.link = entry->target;
-      if (entry->kind == ArchiveEntry::Kind::file) TRY(take_file(*reader, entry->name, taken));
-      Entry& kept = entries_.emplace(entry->name, std::move(taken)).first->second;
-      if (kept.staged) staged_by_digest_.emplace(kept.blob.digest, &*kept.staged);
+      if (entry->kind != ArchiveEntry::Kind::file || TRY(skip_finished(*entry, taken))) continue;
+      TRY(take_file(*reader, entry->name, taken));
+      if (!taken.staged) continue;
+      if (taken.blob.size >= kLarge) {
+        TRY(finish_large(entry->name, taken));
+      } else {
+        staged_by_digest_.emplace(taken.blob.digest, &*taken.staged);
+      }
+    }
+    return {};
+  }
+
+  /// An earlier attempt has been over this one.
+  Result<bool> skip_finished(const ArchiveEntry& described, Entry& entry) {
+    const auto it = request_.finished.find(described.name);
+    if (it == request_.finished.end() || it->second.size != described.size) return false;
+    if (!store_.hold(it->second.digest, lease_)) return false;
+    TRY(request_.reserve(described.size));
+    entry.blob = it->second;
+    entry.head = TRY(store_.head(entry.blob.digest));
+    return true;
+  }
+
+  /// The disk takes its time while the next entry is read already.
+  Result<void> finish_large(const std::string& name, Entry& entry) {
+    BlobStore::Writer& writer = *entry.staged;
+    entry.synced = std::async(std::launch::async, [&writer] { return writer.sync(); });
+    syncing_.push_back(name);
+    return put_finished(kMostSyncing);
+  }
+
+  /// Puts large entries that are durable into the store, waiting while more than `most` are not.
+  Result<void> put_finished(std::size_t most) {
+    while (!syncing_.empty()) {
+      Entry& entry = entries_.find(syncing_.front())->second;
+      const bool wait = syncing_.size() > most;
+      if (!wait && entry.synced.wait_for(std::chrono::seconds(0)) != std::future_status::ready) return {};
+      TRY(entry.synced.get());
+      TRY(entry.staged->keep(lease_));
+      entry.staged.reset();
+      TRY(store_.sync());
+      TRY(request_.on_finished(syncing_.front(), entry.blob));
+      syncing_.pop_front();
     }
     return {};
   }
@@ -211,15 +258,10 @@ class Import {
     if (!is_digest(d.digest))
       return bad_archive({"不支持的摘要：" + d.digest, "has a digest that is not sha256: " + d.digest});
     Blob blob{d.digest, static_cast<std::uint64_t>(d.size)};
-    std::uint64_t size = 0;
-    if (const Entry* entry = find(blob_name(d.digest))) {
-      size = entry->blob.size;
-    } else if (store_.hold(d.digest, lease_)) {
-      size = TRY(store_.size_of(d.digest));
-    } else {
-      return missing(d.digest);
-    }
-    if (size == blob.size) return blob;
+    // What the archive itself does not hold is missing, even if the store has it: it may be another user's.
+    const Entry* entry = find(blob_name(d.digest));
+    if (!entry) return missing(d.digest);
+    if (entry->blob.size == blob.size) return blob;
     return bad_archive({"大小不符：" + d.digest, "is not of the size it says: " + d.digest});
   }
 
@@ -337,6 +379,7 @@ class Import {
   std::uint64_t read_ = 0;  ///< bytes of the archive
   std::size_t in_memory_ = 0;
   std::map<std::string, Entry, std::less<>> entries_;
+  std::deque<std::string> syncing_;  ///< names, in order
   std::map<std::string, BlobStore::Writer*, std::less<>> staged_by_digest_;
 };
 

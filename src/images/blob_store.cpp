@@ -8,6 +8,7 @@
 
 #include "base/ids.h"
 #include "base/log.h"
+#include "images/parallel_sha256.h"
 #include "images/reference.h"
 
 namespace lathe::images {
@@ -50,19 +51,19 @@ std::string Sha256::digest() {
 }
 
 struct BlobStore::Writer::State {
+  State(BlobStore& in, std::size_t small) : store(in), in_memory(small) {}
   BlobStore& store;
   std::size_t in_memory;
   std::string name;  ///< of the staged file; "" while the bytes are in memory
   Fd fd;
   std::string bytes;
-  Sha256 hash;
+  ParallelSha256 hash;
   Blob blob;
   std::uint64_t flushed = 0;
-  bool kept = false;
+  bool durable = false, kept = false;
 };
 
-BlobStore::Writer::Writer(BlobStore& store, std::size_t in_memory)
-    : state_(new State{store, in_memory, {}, {}, {}, {}, {}}) {}
+BlobStore::Writer::Writer(BlobStore& store, std::size_t in_memory) : state_(new State{store, in_memory}) {}
 
 BlobStore::Writer::Writer(Writer&& other) noexcept = default;
 
@@ -120,9 +121,16 @@ Result<std::string> BlobStore::Writer::read_back(std::size_t limit) const {
   return state_->store.staging_.read_file(own_path(state_->name), limit);
 }
 
-Result<void> BlobStore::Writer::keep(Lease& lease) {
+Result<void> BlobStore::Writer::sync() {
+  if (state_->durable) return {};
   const Fd bytes = TRY(open_again());
   if (fdatasync(bytes.get()) != 0) return system_error("fdatasync", errno);
+  state_->durable = true;
+  return {};
+}
+
+Result<void> BlobStore::Writer::keep(Lease& lease) {
+  TRY(sync());
   TRY(state_->store.take(state_->store.staging_, own_path(state_->name), state_->blob.digest, lease));
   state_->kept = true;
   return {};
@@ -168,6 +176,15 @@ Result<Fd> BlobStore::open_blob(std::string_view digest) const {
 
 Result<std::string> BlobStore::read(std::string_view digest, std::size_t limit) const {
   return blobs_.read_file(TRY(blob_path(digest)), limit);
+}
+
+Result<std::string> BlobStore::head(std::string_view digest) const {
+  const Fd blob = TRY(open_blob(digest));
+  std::string out(4, '\0');
+  const ssize_t got = ::pread(blob.get(), out.data(), out.size(), 0);
+  if (got < 0) return system_error("read", errno);
+  out.resize(static_cast<std::size_t>(got));
+  return out;
 }
 
 Result<BlobStore::Writer> BlobStore::begin(std::size_t in_memory) {

@@ -48,6 +48,8 @@ class BlobStore {
   Result<std::uint64_t> size_of(std::string_view digest) const;
   Result<Fd> open_blob(std::string_view digest) const;
   Result<std::string> read(std::string_view digest, std::size_t limit) const;
+  /// Its first four bytes, or fewer.
+  Result<std::string> head(std::string_view digest) const;
 
   /// A blob on its way in: hashed while it is written. Dropped unless kept. A small one stays in memory until
   /// it is kept. Used by one thread.
@@ -61,7 +63,10 @@ class BlobStore {
     /// After finish, before keep: the bytes again.
     Result<Fd> open_again();
     Result<std::string> read_back(std::size_t limit) const;
-    /// After finish: makes the bytes durable and puts them into their place (where they may be already).
+    /// After finish, from any one thread: makes the bytes durable.
+    Result<void> sync();
+    /// After finish: makes the bytes durable where they are not yet, and puts them into their place (where
+    /// they may be already).
     Result<void> keep(Lease& lease);
 
    private:

@@ -177,7 +177,8 @@ std::vector<std::string> forget_manifests(db::Transaction& tx) {
 bool blob_in_use(db::Transaction& tx, std::string_view digest) {
   return !tx.query(
                 "SELECT manifest FROM image_blobs WHERE digest = $1 UNION ALL "
-                "SELECT name FROM image_loose_blobs WHERE digest = $1 LIMIT 1",
+                "SELECT name FROM image_loose_blobs WHERE digest = $1 UNION ALL "
+                "SELECT name FROM image_import_entries WHERE digest = $1 LIMIT 1",
                 {text(digest)})
               .empty();
 }

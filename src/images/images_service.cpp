@@ -90,6 +90,7 @@ Result<void> ImagesService::start() {
   sweeper_->also([this](Time before) { return uploads_->drop_expired(before); });
   TRY(sweeper_->start());
   importer_ = std::make_unique<Importer>(db_, files_, *store_, clock_, options_);
+  importer_->on_unused([this](const std::vector<std::string>& digests) { sweeper_->collect(digests); });
   importer_->on_change([this](std::string_view image_id) { changed(image_id); });
   TRY(importer_->start());
   accounts_.guard_deletion([](db::Transaction& tx, std::string_view user_id) -> Result<void> {

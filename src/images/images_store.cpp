@@ -118,6 +118,10 @@ void update_image(db::Transaction& tx, const ImageRow& row) {
 void remove_image(db::Transaction& tx, std::string_view id) {
   tx.execute("DELETE FROM image_tags WHERE image_id = $1", {text(id)});
   tx.execute("DELETE FROM image_contents WHERE image_id = $1", {text(id)});
+  tx.execute(
+      "DELETE FROM image_import_entries WHERE import_id IN (SELECT id FROM image_imports WHERE image_id = "
+      "$1)",
+      {text(id)});
   tx.execute("DELETE FROM image_imports WHERE image_id = $1", {text(id)});
   tx.execute("DELETE FROM images WHERE id = $1", {text(id)});
 }

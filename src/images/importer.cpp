@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "images/contents_store.h"
+#include "images/import_entries_store.h"
 
 namespace lathe::images {
 
@@ -78,14 +79,43 @@ void Importer::run(const store::ImportRow& row, Running& running) {
   } else if (!running.cancelled) {
     fail(row, imported.error());
   }
+  // Nothing is held any more: what the image does not need goes.
+  if (unused_) unused_(running.entries);
   notify(row.image_id);
+}
+
+/// What was brought into the store before the server ended need not be again, if the file is the same.
+Result<void> Importer::remember(const store::ImportRow& row, std::string_view source, ImportRequest& request,
+                                Running& running) {
+  request.finished =
+      TRY(db_.read([&](db::Transaction& tx) -> Result<std::map<std::string, Blob, std::less<>>> {
+        return store::import_entries(tx, row.id, source);
+      }));
+  for (const auto& [name, blob] : request.finished) running.entries.push_back(blob.digest);
+  request.on_finished = [this, &row, &running, of = std::string(source)](std::string_view name,
+                                                                         const Blob& blob) {
+    running.entries.push_back(blob.digest);
+    return db_.write([&](db::Transaction& tx) -> Result<void> {
+      if (!store::import(tx, row.id)) return not_found({"上传", "import"}, row.id);
+      store::add_import_entry(tx, row.id, of, name, blob);
+      return {};
+    });
+  };
+  return {};
 }
 
 Result<void> Importer::import(const store::ImportRow& row, Running& running) {
   const Path path = TRY(Path::parse(row.file_path, "fileUrl"));
   const Directory root = TRY(files_.root({row.user_id, files::Scope::private_files}));
-  running.total = TRY(root.stat(path)).size;
-  ImportRequest request{TRY(root.open_file(path)), row.tag, {}, {}, {}};
+  const FileInfo info = TRY(root.stat(path));
+  running.total = info.size;
+  ImportRequest request;
+  request.file = TRY(root.open_file(path));
+  request.tag = row.tag;
+  TRY(remember(row,
+               fmt::format("{}-{}-{}-{}", info.device, info.inode, info.size,
+                           info.modified.time_since_epoch().count()),
+               request, running));
   request.limits = {options_.max_image_bytes, options_.max_entries, options_.max_ratio};
   request.progress = [&](std::uint64_t bytes) {
     running.done = bytes;
@@ -113,6 +143,7 @@ Result<void> Importer::commit(const store::ImportRow& row, const Contents& image
     store::set_tag(tx, row.image_id, row.tag, image.manifest.digest, static_cast<std::int64_t>(image.size),
                    now);
     store::find_unreachable(tx, row.image_id, now);
+    store::drop_import_entries(tx, row.id);
     store::end_import(tx, row.id, std::nullopt, now);
     store::summarize(tx, row.image_id, now);
     return {};
@@ -124,6 +155,7 @@ void Importer::fail(const store::ImportRow& row, const Error& error) {
                error.describe(Language::en));
   const Text reason{error.describe(Language::zh), error.describe(Language::en)};
   auto written = db_.write([&](db::Transaction& tx) -> Result<void> {
+    store::drop_import_entries(tx, row.id);
     store::end_import(tx, row.id, reason, clock_.now());
     store::summarize(tx, row.image_id, clock_.now());
     return {};

@@ -39,6 +39,11 @@ class Importer {
   /// Called on an import's thread at its end. Before start.
   void on_change(std::function<void(std::string_view image_id)> changed) { changed_ = std::move(changed); }
 
+  /// Called with blobs that may be without use now. Before start.
+  void on_unused(std::function<void(const std::vector<std::string>& digests)> unused) {
+    unused_ = std::move(unused);
+  }
+
   struct Progress {
     std::uint64_t done = 0, total = 0;  ///< bytes of the archive
   };
@@ -52,11 +57,14 @@ class Importer {
     std::string image_id;
     std::atomic<std::uint64_t> done{0}, total{0};
     std::atomic<bool> cancelled{false};
+    std::vector<std::string> entries;  ///< digests of what it has put into the store; for its own thread
   };
   void work();
   void run(const store::ImportRow& row, Running& running);
   Result<void> import(const store::ImportRow& row, Running& running);
   Result<void> commit(const store::ImportRow& row, const Contents& image);
+  Result<void> remember(const store::ImportRow& row, std::string_view source, ImportRequest& request,
+                        Running& running);
   void fail(const store::ImportRow& row, const Error& error);
   void notify(const std::string& image_id);
 
@@ -66,6 +74,7 @@ class Importer {
   const Clock& clock_;
   const Options& options_;
   std::function<void(std::string_view)> changed_;
+  std::function<void(const std::vector<std::string>&)> unused_;
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<store::ImportRow> queue_;

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <set>
 
+#include "images/parallel_sha256.h"
 #include "images/uploads_store.h"
 
 namespace lathe::images {
@@ -31,15 +32,18 @@ struct Uploads::State {
   std::timed_mutex mutex;
   store::UploadRow row;
   Fd fd;  ///< open once the upload was worked on in this run of the server
-  Sha256 hash;
+  ParallelSha256 hash;
   std::uint64_t size = 0, flushed = 0;
   std::unique_ptr<files::Reservation> reservation;
   bool over = false;
 
   Result<void> append(std::string_view bytes) {
     TRY(reservation->grow(static_cast<std::int64_t>(bytes.size()), 0));
-    TRY(write_all(fd.get(), bytes));
     hash.add(bytes);
+    if (auto written = write_all(fd.get(), bytes); !written) {
+      fd.reset();  // what the file has is found out anew by whoever goes on
+      return written;
+    }
     size += bytes.size();
     if (size - flushed >= kFlushStep) {
       // Starts the writing to the disk, so that little is left for the end; an error shows there.
@@ -133,7 +137,7 @@ Result<void> Uploads::load(State& state) {
   Fd fd(::open(("/proc/self/fd/" + std::to_string(file.get())).c_str(), O_RDWR | O_CLOEXEC));
   if (!fd) return system_error("open", errno);
   auto reservation = TRY(files_.reserve(state.row.user_id));
-  Sha256 hash;
+  ParallelSha256 hash;
   std::uint64_t size = 0;
   std::string buffer(kPiece, '\0');
   while (true) {
@@ -202,6 +206,13 @@ std::uint64_t Uploads::Held::size() const {
 }
 
 Result<void> Uploads::Held::append(http::BodyReader& body) {
+  auto taken = take(body);
+  // No thread waits for a request that may never come.
+  state_->hash.settle();
+  return taken;
+}
+
+Result<void> Uploads::Held::take(http::BodyReader& body) {
   std::string buffer(kPiece, '\0');
   while (true) {
     std::size_t filled = 0;
@@ -230,8 +241,11 @@ Result<Blob> Uploads::Held::finish(std::string_view digest, BlobStore::Lease& le
     TRY(uploads_->remove(s));
     return about("digest", {Code::invalid_argument, {"内容的摘要是 " + is, "the content's digest is " + is}});
   }
-  if (::fdatasync(s.fd.get()) != 0) return system_error("fdatasync", errno);
   const Blob blob{is, s.size};
+  const bool durable = ::fdatasync(s.fd.get()) == 0;
+  const int why = errno;
+  s.fd.reset();  // the hash is closed: should this fail, whoever tries again reads the file anew
+  if (!durable) return system_error("fdatasync", why);
   TRY(uploads_->store_.take(uploads_->folder_, own_path(s.row.id), is, lease));
   TRY(uploads_->store_.sync());
   TRY(uploads_->remove(s));

@@ -39,6 +39,7 @@ class Uploads {
 
    private:
     friend class Uploads;
+    Result<void> take(http::BodyReader& body);
     Held(Uploads& uploads, std::shared_ptr<State> state) : uploads_(&uploads), state_(std::move(state)) {}
     Uploads* uploads_;
     std::shared_ptr<State> state_;

@@ -172,11 +172,13 @@ Registry::Answer Registry::mount(http::Request& request, const Visit& visit, con
   auto source = this->repository(*from, visit.caller.who, false);
   if (!source) return http::Response();
   const Repository& target = visit.repository;
+  bool counted = false;  // among what its user has already
   const auto size = TRY(p_.db.read([&](db::Transaction& tx) -> Result<std::optional<std::uint64_t>> {
+    counted = store::user_has_blob(tx, target.owner_id, digest);
     return blob_in(tx, *source, digest);
   }));
   if (!size) return http::Response();
-  auto reservation = TRY(p_.uploads.reserve(target.owner_id, *size));
+  auto reservation = TRY(p_.uploads.reserve(target.owner_id, counted ? 0 : *size));
   const bool held = TRY(p_.db.write([&](db::Transaction& tx) -> Result<bool> {
     if (!blob_in(tx, *source, digest)) return false;
     store::hold_loose_blob(tx, target.owner_id, target.name, {digest, *size}, p_.clock.now());

@@ -79,6 +79,15 @@ std::optional<std::uint64_t> blob_of(db::Transaction& tx, std::string_view image
                {image_id, digest}));
 }
 
+bool user_has_blob(db::Transaction& tx, std::string_view user_id, std::string_view digest) {
+  return !tx.query(
+                "SELECT 1 FROM image_blobs b JOIN image_contents c ON c.manifest = b.manifest "
+                "JOIN images i ON i.id = c.image_id WHERE b.digest = $2 AND i.user_id = $1 UNION ALL "
+                "SELECT 1 FROM image_loose_blobs WHERE digest = $2 AND user_id = $1 LIMIT 1",
+                {user_id, digest})
+              .empty();
+}
+
 std::string needed_by(db::Transaction& tx, std::string_view image_id, std::string_view digest) {
   const auto rows = tx.query(
       "SELECT c.manifest FROM image_blobs b JOIN image_contents c ON c.manifest = b.manifest "

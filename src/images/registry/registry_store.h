@@ -30,6 +30,8 @@ std::optional<std::uint64_t> loose_blob(db::Transaction& tx, std::string_view us
                                         std::string_view digest);
 /// The size of a blob that the image's manifests name (of an index, its manifests are none).
 std::optional<std::uint64_t> blob_of(db::Transaction& tx, std::string_view image_id, std::string_view digest);
+/// Has the user this blob in any of their images?
+bool user_has_blob(db::Transaction& tx, std::string_view user_id, std::string_view digest);
 /// A manifest of the image that names this blob; "" if there is none.
 std::string needed_by(db::Transaction& tx, std::string_view image_id, std::string_view digest);
 std::uint64_t document_size(db::Transaction& tx, std::string_view manifest);
