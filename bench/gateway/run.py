@@ -1,0 +1,276 @@
+#!/usr/bin/python3
+"""Lathe's gateway beside nginx and HAProxy as reverse proxies of the same upstream.
+
+Each proxy has one thread, pinned to one processor; the load generator and the upstream share another. The
+proxies take turns in every round, so that what else the machine does falls on all of them alike. Lathe runs as it
+always does: a deployment with one replica, the caller's API key checked at every request, counters and time-outs.
+Its peers do no more than pass requests on over kept connections.
+
+Figures: processor time per request (from the scheduler's own account, which hardly depends on the load beside
+it), requests a second and the 99th percentile, each as Lathe's part of the better peer's; then what a proxy adds to
+1,000 token streams, and what an idle connection costs.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT / "tests/support"))
+from lathe import Server, wait_until  # noqa: E402
+
+PROXY_CPU, LOAD_CPU = "0", "1"
+BODY = "x" * 1024
+UPSTREAM = """
+daemon off; master_process off; pid /tmp/upstream.pid; error_log /dev/stderr error;
+events { worker_connections 8192; }
+http {
+  access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; client_body_temp_path /tmp/b;
+  proxy_temp_path /tmp/p; fastcgi_temp_path /tmp/f; uwsgi_temp_path /tmp/u; scgi_temp_path /tmp/s;
+  server { listen 127.0.0.1:PORT; default_type application/json; location / { return 200 "BODY"; } }
+}
+""".replace("BODY", BODY)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def listens(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def processor_seconds(pid):
+    """Of all its threads, from the scheduler."""
+    total = 0
+    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        try:
+            total += int((task / "schedstat").read_text().split()[0])
+        except FileNotFoundError:
+            pass
+    return total / 1e9
+
+
+def resident_bytes(pid):
+    text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(re.search(r"^Pss:\s+(\d+)", text, re.M).group(1)) * 1024
+
+
+class Proxy:
+    name = ""
+
+    def __init__(self, folder, upstream, log):
+        self.folder = folder / f"{self.name}-{'log' if log else 'quiet'}"
+        self.folder.mkdir()
+        self.upstream, self.log = upstream, log
+        self.port = free_port()
+        self.process = None
+
+    def start(self):
+        self.process = subprocess.Popen(["taskset", "-c", PROXY_CPU, *self.command()], cwd=self.folder,
+                                        stdout=open(self.folder / "out", "wb"), stderr=subprocess.STDOUT)
+        wait_until(lambda: listens(self.port), what=f"{self.name}'s start")
+        return self
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    path, headers = "/v1/echo", {}
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait()
+
+
+class Nginx(Proxy):
+    name = "nginx"
+
+    def command(self):
+        f = self.folder
+        (f / "conf").write_text(f"""
+daemon off; master_process off; pid {f}/pid; error_log {f}/error error; 
+events {{ worker_connections 19000; multi_accept on; }}
+http {{
+  access_log {f'{f}/access' if self.log else 'off'};
+  keepalive_requests 1000000000; keepalive_timeout 600s; tcp_nodelay on;
+  client_body_temp_path {f}/b; proxy_temp_path {f}/p; fastcgi_temp_path {f}/f; uwsgi_temp_path {f}/u; scgi_temp_path {f}/s;
+  upstream back {{ server 127.0.0.1:{self.upstream}; keepalive 2048; keepalive_requests 1000000000; keepalive_timeout 600s; }}
+  server {{
+    listen 127.0.0.1:{self.port} backlog=4096;
+    location / {{ proxy_pass http://back; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffering {self.buffering}; }}
+  }}
+}}""")
+        return ["nginx", "-c", str(f / "conf")]
+
+    buffering = "on"
+
+
+class HaProxy(Proxy):
+    name = "haproxy"
+
+    def command(self):
+        (self.folder / "conf").write_text(f"""
+global
+  nbthread 1
+  maxconn 9000
+  tune.http.maxhdr 128
+  {'log stdout format raw local0' if self.log else ''}
+defaults
+  mode http
+  timeout connect 2s
+  timeout client 600s
+  timeout server 600s
+  timeout http-keep-alive 600s
+  option http-keep-alive
+  http-reuse always
+  {'log global' if self.log else ''}
+  {'option httplog' if self.log else ''}
+frontend front
+  bind 127.0.0.1:{self.port} backlog 4096
+  default_backend back
+backend back
+  server one 127.0.0.1:{self.upstream} pool-max-conn -1 pool-purge-delay 600s
+""")
+        return ["haproxy", "-f", str(self.folder / "conf")]
+
+
+class Lathe:
+    """The platform itself, with one deployment whose replica is the upstream."""
+
+    name = "lathe"
+
+    def __init__(self, log, command, binary):
+        os.environ["LATHE_BINARY"] = binary
+        limits = {"maxConnections": 100000}
+        self.server = Server(config={"log": {"access": log}, "limits": limits})
+        self.command = command
+
+    def start(self):
+        self.server.start()
+        admin = self.server.admin
+        made = admin.post("/model/modelServer/createModelInferenceServer", {
+            "modelServer": {"name": "bench", "createUser": admin.id, "path": ""},
+            "modelServerVersions": [{
+                "command": self.command, "cpu": 1, "memory": 1, "image": "host", "rate": 100,
+                "predictMinReplicas": 1, "predictMaxReplicas": 1, "reqMethod": "rest"}]})
+        self.id = made.payload["id"]
+
+        def ready():
+            replicas = self.server.admin.get(f"/api/v1/deployments/{self.id}/replicas").ok()["items"]
+            return [r for r in replicas if r["state"] == "ready"]
+
+        self.replica = wait_until(ready, what="the replica")[0]
+        key = admin.post("/api/v1/api-keys", {"name": "bench"}).created()
+        self.headers = {"Authorization": f"Bearer {key['key']}"}
+        self.port = self.server.admin.port
+        subprocess.run(["taskset", "-acp", PROXY_CPU, str(self.pid)], check=True, stdout=subprocess.DEVNULL)
+        return self
+
+    def shown(self):
+        return self.server.admin.get(f"/api/v1/deployments/{self.id}").ok()
+
+    path = "/serve/bench/v1/echo"
+
+    @property
+    def pid(self):
+        return self.server.process.pid
+
+    def stop(self):
+        if self.server.url:
+            self.server.admin.post(f"/api/v1/deployments/{self.id}/stop").ok()
+            wait_until(lambda: not listens(self.replica["port"]), what="the replica's end")
+        self.server.stop()
+        self.server.remove()
+
+
+def wrk(proxy, connections, seconds):
+    headers = [word for name, value in LOAD_HEADERS.items() for word in ("-H", f"{name}: {value}")]
+    before = processor_seconds(proxy.pid)
+    out = subprocess.run(["taskset", "-c", LOAD_CPU, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency",
+                          *headers, f"http://127.0.0.1:{proxy.port}{proxy.path}"],
+                         check=True, capture_output=True, text=True).stdout
+    spent = processor_seconds(proxy.pid) - before
+    requests = int(re.search(r"(\d+) requests in", out).group(1))
+    if "Non-2xx" in out or "Socket errors" in out:
+        raise AssertionError(f"{proxy.name}: {out}")
+    number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)\b", out).groups()
+    return {"cpu": spent / requests * 1e6,
+            "rate": float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)),
+            "p99": float(number) * {"us": 1, "ms": 1e3, "s": 1e6}[unit]}
+
+
+LOAD_HEADERS = {}
+
+
+def compare(proxies, rounds, connections, seconds):
+    """The ratios are made within each round and their median taken."""
+    figures = {proxy.name: [] for proxy in proxies}
+    for proxy in proxies:
+        wrk(proxy, connections, 1)
+    for turn in range(rounds):
+        for proxy in proxies[turn % len(proxies):] + proxies[:turn % len(proxies)]:
+            figures[proxy.name].append(wrk(proxy, connections, seconds))
+    print(f"{'':10} {'CPU µs/request':>15} {'requests/s':>12} {'p99 µs':>9}")
+    for name, rows in figures.items():
+        middle = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+        print(f"{name:10} {middle['cpu']:15.2f} {middle['rate']:12.0f} {middle['p99']:9.0f}")
+    ours = figures.pop("lathe")
+
+    def ratio(key, better):
+        return statistics.median(row[key] / better(peer[i][key] for peer in figures.values())
+                                 for i, row in enumerate(ours))
+
+    out = {"cpu": ratio("cpu", min), "rate": ratio("rate", max), "p99": ratio("p99", min)}
+    print(f"lathe as part of the better peer: CPU {out['cpu']:.2f}, requests/s {out['rate']:.2f}, p99 {out['p99']:.2f}")
+    return out
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=4, help="of one measurement")
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--only", choices=["requests", "streams", "idle"])
+    options = parser.parse_args()
+    binary = os.path.abspath(os.environ["LATHE_BINARY"])
+    for program in ("nginx", "haproxy", "wrk", "taskset"):
+        if not shutil.which(program):
+            sys.exit(f"{program} is missing: ./dev setup installs it")
+    print("load before:", *os.getloadavg())
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="lathe-bench-"))
+    command = f"cat > /tmp/upstream.conf <<END\n{UPSTREAM.replace('PORT', '${port}')}\nEND\nexec taskset -c {LOAD_CPU} nginx -c /tmp/upstream.conf"
+    for log in (False, True):
+        started = []
+        try:
+            lathe = Lathe(log, command, binary)
+            started.append(lathe)
+            lathe.start()
+            LOAD_HEADERS.update(lathe.headers)
+            for kind in (Nginx, HaProxy):
+                started.append(kind(folder, lathe.replica["port"], log).start())
+            print("\nwith an access log" if log else "\nwithout an access log")
+            compare(started, options.rounds, options.connections, options.seconds)
+        finally:
+            for one in started:
+                one.stop()
+    shutil.rmtree(folder)
+    print("load after:", *os.getloadavg())
+
+
+if __name__ == "__main__":
+    main()
