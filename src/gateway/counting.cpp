@@ -1,5 +1,8 @@
 #include "gateway/counting.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+
 #include <algorithm>
 #include <numeric>
 
@@ -8,6 +11,11 @@ namespace lathe::gateway {
 namespace {
 
 constexpr auto relaxed = std::memory_order_relaxed;
+
+std::uint64_t next_serial() {
+  static std::atomic<std::uint64_t> last{0};
+  return ++last;
+}
 
 double as_seconds(std::uint64_t nanoseconds) {
   return static_cast<double>(nanoseconds) / 1e9;
@@ -59,6 +67,27 @@ double Level::seconds(Moment now) const {
     if (count > 0) sum += count * static_cast<std::uint64_t>((now - moved_at_).count());
   }
   return as_seconds(sum);
+}
+
+Target::Target(Upstream to, const std::string& service, const std::string& version, Registry* owner)
+    : upstream(std::move(to)),
+      serial(next_serial()),
+      service_id(service),
+      version_id(version),
+      registry(owner) {
+  auto& v4 = reinterpret_cast<sockaddr_in&>(address);
+  auto& v6 = reinterpret_cast<sockaddr_in6&>(address);
+  if (::inet_pton(AF_INET, upstream.host.c_str(), &v4.sin_addr) == 1) {
+    v4.sin_family = AF_INET;
+    v4.sin_port = htons(upstream.port);
+    address_size = sizeof v4;
+    authority = upstream.host + ":" + std::to_string(upstream.port);
+  } else if (::inet_pton(AF_INET6, upstream.host.c_str(), &v6.sin6_addr) == 1) {
+    v6.sin6_family = AF_INET6;
+    v6.sin6_port = htons(upstream.port);
+    address_size = sizeof v6;
+    authority = "[" + upstream.host + "]:" + std::to_string(upstream.port);
+  }
 }
 
 void Target::add_to(Counters& counters, Moment now) const {

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <sys/socket.h>
+
 #include <array>
 #include <atomic>
 #include <chrono>
@@ -44,9 +46,16 @@ class Registry;
 
 /// One upstream as the gateway keeps it, across tables.
 struct Target {
-  Upstream upstream;
-  std::string service_id, version_id;
-  Registry* registry = nullptr;
+  /// Resolves the address: an upstream is given by number.
+  Target(Upstream upstream, const std::string& service_id, const std::string& version_id, Registry* registry);
+
+  const Upstream upstream;
+  const std::uint64_t serial;  ///< never the same twice
+  sockaddr_storage address{};
+  socklen_t address_size = 0;  ///< 0: not an IP address
+  std::string authority;       ///< for Host
+  const std::string service_id, version_id;
+  Registry* const registry;
   Level in_flight;
   std::atomic<bool> routed{true};
   std::atomic<bool> told{false};  ///< that it is drained

@@ -188,7 +188,7 @@ class Proxy final : public Gateway, public http::IoHandler {
       if (outcome == Exchange::Outcome::answered || outcome == Exchange::Outcome::left) co_return;
       last = exchange.error();
       if (outcome == Exchange::Outcome::failed) break;
-      failed = exchange.target();
+      failed = exchange.lease().get();
       ++attempt;
     }
     co_await refuse(connection, head, *last, param);

@@ -51,6 +51,8 @@ struct Options {
   std::chrono::milliseconds first_byte_timeout{
       300'000};                                     ///< from the request's last byte to the answer's first
   std::chrono::milliseconds idle_timeout{300'000};  ///< between two bytes of an answer
+  /// From the choice of the upstream to the answer's last byte, save for streams, which may last; 0: none.
+  std::chrono::milliseconds total_timeout{3'600'000};
   std::uint64_t max_model_body =
       64 << 20;  ///< bytes of an OpenAI request, which is read whole to see `model`
 };

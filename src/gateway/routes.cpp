@@ -110,11 +110,7 @@ std::shared_ptr<Target> Registry::target_for(const ServiceRoute& service, const 
   auto& slot = targets_[upstream.id];
   if (slot && slot->upstream.host == upstream.host && slot->upstream.port == upstream.port) return slot;
   if (slot) draining_.push_back(std::move(slot));
-  slot = std::make_shared<Target>();
-  slot->upstream = upstream;
-  slot->service_id = service.id;
-  slot->version_id = version.id;
-  slot->registry = this;
+  slot = std::make_shared<Target>(upstream, service.id, version.id, this);
   return slot;
 }
 

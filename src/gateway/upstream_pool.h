@@ -1,55 +1,59 @@
 #pragma once
 
-#include <boost/asio/execution_context.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <chrono>
-#include <map>
+#include <cstdint>
 #include <memory>
-#include <string>
+#include <unordered_map>
 #include <vector>
 
-#include "gateway/routes.h"
-#include "http/timed_socket.h"
+#include "gateway/counting.h"
+#include "http/socket.h"
 
 namespace lathe::gateway {
 
-/// One connection to an upstream, with the moment by which something must have happened on it.
+class UpstreamPool;
+
+/// One connection to an upstream, with the moments by which something must have happened on it.
 struct UpstreamConnection {
-  explicit UpstreamConnection(http::Executor executor) : socket(executor) {}
+  UpstreamConnection(UpstreamPool& pool, http::Loop& loop, Fd fd);
+  ~UpstreamConnection();
+  UpstreamConnection(const UpstreamConnection&) = delete;
+  UpstreamConnection& operator=(const UpstreamConnection&) = delete;
+
+  void expect_within(std::chrono::milliseconds time) { next = socket.loop().now() + time; }
+
+  UpstreamPool& pool;
   http::Socket socket;
-  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
-  bool timed_out = false;
-  bool reused = false;
+  Moment next = Moment::max();  ///< for the next thing to happen
+  Moment last = Moment::max();  ///< for everything
+  Moment idle_since{};
+  bool timed_out = false, reused = false;
+  std::size_t slot = 0;  ///< the pool's
 };
 
-/// The upstream connections of one I/O thread: kept alive between requests, and cut when their deadline
-/// passes (by one timer for all: a timer for each would cost as much as a system call). Lives in the thread's
-/// io_context and goes with it.
-class UpstreamPool final : public boost::asio::execution_context::service {
+/// The upstream connections of one I/O thread: kept alive between requests, and cut when their time is over
+/// (by one timer for all: a timer for each would cost as much as a system call).
+class UpstreamPool {
  public:
-  using key_type = UpstreamPool;
-  static boost::asio::execution_context::id id;
-  explicit UpstreamPool(boost::asio::execution_context& context);
+  explicit UpstreamPool(http::Loop& loop) : loop_(loop) {}
 
-  using Handle = std::shared_ptr<UpstreamConnection>;
-  /// An idle connection that the upstream has not closed, or nothing.
-  Handle reuse(const Upstream& upstream);
-  /// Watched until it is given back or dropped.
-  Handle make(http::Executor executor);
-  void give_back(const Upstream& upstream, Handle connection);
+  using Handle = std::unique_ptr<UpstreamConnection>;
+  /// An idle connection that the upstream has not closed, or nothing. `careful`: only one used a moment ago,
+  /// which the upstream is not about to close.
+  Handle reuse(const Target& target, bool careful);
+  /// One that begins to connect; nothing if that fails at once.
+  Handle make(const Target& target);
+  void give_back(const Target& target, Handle connection);
 
  private:
-  void shutdown() override;
-  void watch(const Handle& connection);
+  friend struct UpstreamConnection;
   void sweep();
-  void schedule(http::Executor executor);
+  void schedule();
 
-  static std::string key(const Upstream& upstream);
-  std::map<std::string, std::vector<Handle>> idle_;
-  std::vector<std::weak_ptr<UpstreamConnection>> watched_;
-  std::unique_ptr<boost::asio::basic_waitable_timer<
-      std::chrono::steady_clock, boost::asio::wait_traits<std::chrono::steady_clock>, http::Executor>>
-      timer_;
+  http::Loop& loop_;
+  std::vector<UpstreamConnection*> all_;
+  std::unordered_map<std::uint64_t, std::vector<Handle>> idle_;  ///< by the target's serial
+  bool scheduled_ = false;
 };
 
 }  // namespace lathe::gateway

@@ -1,17 +1,14 @@
 #include "gateway/waiting_room.h"
 
-#include <boost/asio/post.hpp>
-#include <boost/asio/steady_timer.hpp>
-
 namespace lathe::gateway {
 
-using Timer =
-    boost::asio::basic_waitable_timer<std::chrono::steady_clock,
-                                      boost::asio::wait_traits<std::chrono::steady_clock>, http::Executor>;
-
 struct WaitingRoom::Guest {
-  explicit Guest(http::Executor executor) : timer(executor) {}
-  Timer timer;
+  explicit Guest(http::Loop& on) : loop(on) {}
+  void wake() {
+    if (waiting) loop.resume_later(std::exchange(waiting, nullptr));
+  }
+  http::Loop& loop;
+  std::coroutine_handle<> waiting;
   bool released = false, left = false, gone = false;
 };
 
@@ -19,8 +16,13 @@ http::Task<WaitingRoom::Outcome> WaitingRoom::wait(http::Connection& client,
                                                    std::shared_ptr<ServiceState> state,
                                                    std::size_t max_queued, Moment until,
                                                    std::function<bool()> still_waiting) {
-  const auto guest = std::make_shared<Guest>(client.executor());
-  guest->timer.expires_at(until);
+  struct Sleep {
+    Guest& guest;
+    bool await_ready() const { return guest.released || guest.left; }
+    void await_suspend(std::coroutine_handle<> waiting) const { guest.waiting = waiting; }
+    void await_resume() const {}
+  };
+  const auto guest = std::make_shared<Guest>(client.loop());
   Guests::iterator place;
   {
     const std::scoped_lock lock(mutex_);
@@ -28,24 +30,22 @@ http::Task<WaitingRoom::Outcome> WaitingRoom::wait(http::Connection& client,
     if (here.size() >= max_queued) co_return Outcome::full;
     place = here.insert(here.end(), guest);
   }
-  state->queued.enter(std::chrono::steady_clock::now());
+  state->queued.enter(Moment::clock::now());
   state->queued_total.fetch_add(1);
   if (still_waiting()) {
-    client.when_readable([guest, &client] {
-      if (guest->gone || !client.left()) return;
+    client.when_left([guest] {
       guest->left = true;
-      guest->timer.cancel();
+      guest->wake();
     });
-    while (!guest->released && !guest->left) {
-      const auto [error] = co_await guest->timer.async_wait(http::kAwait);
-      if (!error) break;
-    }
-    client.stop_watching();
+    const auto timer = client.loop().call_at(until, [guest] { guest->wake(); });
+    co_await Sleep{*guest};
+    client.loop().cancel(timer);
+    client.forget_leaving();
   } else {
     guest->released = true;
   }
   guest->gone = true;
-  state->queued.leave(std::chrono::steady_clock::now());
+  state->queued.leave(Moment::clock::now());
   {
     const std::scoped_lock lock(mutex_);
     const auto it = guests_.find(state->id);
@@ -61,9 +61,9 @@ void WaitingRoom::release(const std::string& service_id) {
   const auto it = guests_.find(service_id);
   if (it == guests_.end()) return;
   for (const auto& guest : it->second)
-    boost::asio::post(guest->timer.get_executor(), [guest] {
+    guest->loop.post([guest] {
       guest->released = true;
-      guest->timer.cancel();
+      guest->wake();
     });
 }
 

@@ -1,17 +1,14 @@
 #include "http/connection.h"
 
+#include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
-
-#include <boost/asio/buffer.hpp>
 
 #include "base/log.h"
 #include "http/url.h"
 
 namespace lathe::http {
-
-namespace asio = boost::asio;
 
 namespace {
 
@@ -22,18 +19,20 @@ constexpr std::uint64_t kLingerBytes = 16 * 1024 * 1024;
 constexpr auto kLingerPause = 2s;
 constexpr auto kLingerTime = 10s;
 
-std::string address_of(const Socket& socket) {
-  boost::system::error_code error;
-  const auto address = socket.remote_endpoint(error).address();
-  if (error) return "-";
-  if (address.is_v6() && address.to_v6().is_v4_mapped())
-    return asio::ip::make_address_v4(asio::ip::v4_mapped, address.to_v6()).to_string();
-  return address.to_string();
-}
-
-asio::ip::tcp protocol_of(const Socket& socket) {
-  boost::system::error_code error;
-  return socket.local_endpoint(error).protocol();
+std::string address_of(int fd) {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  if (::getpeername(fd, reinterpret_cast<sockaddr*>(&address), &size) != 0) return "-";
+  std::array<char, INET6_ADDRSTRLEN> text{};
+  if (address.ss_family == AF_INET) {
+    const auto& v4 = reinterpret_cast<const sockaddr_in&>(address);
+    ::inet_ntop(AF_INET, &v4.sin_addr, text.data(), text.size());
+    return text.data();
+  }
+  const auto& v6 = reinterpret_cast<const sockaddr_in6&>(address);
+  ::inet_ntop(AF_INET6, &v6.sin6_addr, text.data(), text.size());
+  const std::string_view out = text.data();
+  return std::string(IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr) ? out.substr(out.rfind(':') + 1) : out);
 }
 
 Text head_refused(const Refusal& refusal) {
@@ -42,25 +41,20 @@ Text head_refused(const Refusal& refusal) {
 
 }  // namespace
 
-Connection::Connection(Site& site, Socket socket)
+Connection::Connection(Site& site, Loop& loop, Fd fd)
     : site_(site),
-      socket_(std::move(socket), {site.options.limits.body_timeout, site.options.limits.write_timeout}),
-      fd_(socket_.lowest_layer().native_handle()),
-      protocol_(protocol_of(socket_.lowest_layer())),
-      peer_(address_of(socket_.lowest_layer())),
+      socket_(loop, std::move(fd), true),
+      fd_(socket_.fd()),
+      peer_(address_of(fd_)),
       parser_({site.options.limits.max_header_bytes, site.options.limits.max_headers}) {
   const int on = 1;
   ::setsockopt(fd_, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   if (site.tls) tls_ = std::make_unique<TlsStream>(socket_, *site.tls);
 }
 
-Connection::~Connection() {
-  // Released for a worker when the server was torn down.
-  if (!socket_.lowest_layer().is_open()) ::close(fd_);
-}
-
 void Connection::arm(std::chrono::milliseconds timeout) {
   timed_out_ = false;
+  socket_.renew();
   expiry_ = Clock::now() + timeout;
 }
 
@@ -68,20 +62,17 @@ void Connection::tick(Clock::time_point now) {
   if (now < expiry_) return;
   disarm();
   timed_out_ = true;
-  boost::system::error_code ignored;
-  socket_.lowest_layer().cancel(ignored);
+  socket_.cancel();
 }
 
 void Connection::close_idle() {
-  boost::system::error_code ignored;
-  if (idle_) socket_.lowest_layer().cancel(ignored);
+  if (idle_) socket_.cancel();
 }
 
 void Connection::cut() {
   broken_ = true;
   ::shutdown(fd_, SHUT_RDWR);
-  boost::system::error_code ignored;
-  socket_.lowest_layer().cancel(ignored);
+  socket_.cancel();
 }
 
 Task<> Connection::run() {
@@ -100,34 +91,62 @@ Task<> Connection::run() {
 
 Task<bool> Connection::handshake() {
   arm(site_.options.limits.header_timeout);
-  const auto [error] = co_await tls_->async_handshake(asio::ssl::stream_base::server, kAwait);
+  const bool greeted = co_await tls_->handshake();
   disarm();
-  co_return !error;
+  co_return greeted;
 }
 
 Task<std::size_t> Connection::receive(std::span<char> into) {
-  const asio::mutable_buffer buffer(into.data(), into.size());
-  boost::system::error_code error;
   std::size_t got = 0;
-  if (tls_)
-    std::tie(error, got) = co_await tls_->async_read_some(buffer, kAwait);
-  else
-    std::tie(error, got) = co_await socket_.async_read_some(buffer, kAwait);
+  if (tls_) {
+    got = co_await tls_->read(into);
+  } else {
+    for (;;) {
+      const bool worth = co_await socket_.readable();
+      if (!worth) break;
+      const auto read = socket_.try_read(into);
+      if (read == Socket::kWouldBlock) continue;
+      got = static_cast<std::size_t>(read);
+      break;
+    }
+  }
   site_.stats.bytes_in.fetch_add(got, std::memory_order_relaxed);
   co_return got;
 }
 
-Task<std::size_t> Connection::transmit(std::string_view first, std::string_view second) {
-  const std::array<asio::const_buffer, 2> buffers{asio::const_buffer(first.data(), first.size()),
-                                                  asio::const_buffer(second.data(), second.size())};
-  boost::system::error_code error;
+Task<std::size_t> Connection::transmit(std::string_view first, std::string_view second,
+                                       std::string_view third) {
   std::size_t sent = 0;
-  arm(site_.options.limits.write_timeout);
-  if (tls_)
-    std::tie(error, sent) = co_await tls_->async_write_some(buffers, kAwait);
-  else
-    std::tie(error, sent) = co_await socket_.async_write_some(buffers, kAwait);
-  disarm();
+  if (broken_) co_return 0;
+  if (tls_) {
+    std::string joined;
+    std::string_view all = first;
+    if (second.size() + third.size() > 0 && first.size() + second.size() + third.size() <= 16 * 1024) {
+      joined.append(first).append(second).append(third);
+      all = joined;
+    }
+    for (const auto next : {second, third})
+      if (all.empty()) all = next;
+    arm(site_.options.limits.write_timeout);
+    sent = co_await tls_->write_some(all);
+    disarm();
+  } else {
+    std::array<iovec, 3> pieces;
+    std::size_t count = 0;
+    for (const auto piece : {first, second, third})
+      if (!piece.empty()) pieces[count++] = {const_cast<char*>(piece.data()), piece.size()};
+    const std::span<const iovec> all(pieces.data(), count);
+    auto wrote = socket_.try_write(all);
+    if (wrote == Socket::kWouldBlock) {
+      arm(site_.options.limits.write_timeout);
+      while (wrote == Socket::kWouldBlock) {
+        const bool worth = co_await socket_.writable();
+        wrote = worth ? socket_.try_write(all) : 0;
+      }
+      disarm();
+    }
+    sent = static_cast<std::size_t>(wrote);
+  }
   site_.stats.bytes_out.fetch_add(sent, std::memory_order_relaxed);
   co_return sent;
 }
@@ -301,28 +320,27 @@ Task<bool> Connection::serve_io() {
   co_return !frame_.close && !unread_ && may_go_on();
 }
 
-Task<bool> Connection::write(std::string_view first, std::string_view second) {
-  std::size_t sent = 0;
-  while (!broken_ && sent < first.size() + second.size()) {
-    const std::size_t of_first = std::min(sent, first.size());
-    const std::size_t took = co_await transmit(first.substr(of_first), second.substr(sent - of_first));
+Task<bool> Connection::write(std::string_view first, std::string_view second, std::string_view third) {
+  const auto total = first.size() + second.size() + third.size();
+  for (std::size_t sent = 0; !broken_ && sent < total;) {
+    const std::size_t took = co_await transmit(first, second, third);
     if (took == 0) broken_ = true;
     sent += took;
+    answer_bytes_ += took;
+    std::size_t cut = took;
+    for (auto* piece : {&first, &second, &third}) {
+      const auto of_piece = std::min(cut, piece->size());
+      piece->remove_prefix(of_piece);
+      cut -= of_piece;
+    }
   }
-  answer_bytes_ += sent;
   co_return !broken_;
 }
 
-void Connection::when_readable(std::function<void()> then) {
-  socket_.lowest_layer().async_wait(Socket::wait_read, [self = shared_from_this(), then = std::move(then)](
-                                                           const boost::system::error_code& error) {
-    if (!error) then();
-  });
-}
-
-void Connection::stop_watching() {
-  boost::system::error_code ignored;
-  socket_.lowest_layer().cancel(ignored);
+void Connection::abort() {
+  broken_ = true;
+  const struct ::linger at_once{.l_onoff = 1, .l_linger = 0};
+  ::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 }
 
 void Connection::finish(int status, bool reusable) {
@@ -332,26 +350,18 @@ void Connection::finish(int status, bool reusable) {
 
 Task<> Connection::linger() {
   if (broken_) co_return;
-  if (tls_) {
-    // Ours is sent; the client's close_notify is worth no waiting.
-    SSL_set_shutdown(tls_->native_handle(), SSL_RECEIVED_SHUTDOWN);
-    arm(kLingerPause);
-    co_await tls_->async_shutdown(kAwait);
-    disarm();
-  }
-  boost::system::error_code error;
-  socket_.lowest_layer().shutdown(asio::socket_base::shutdown_send, error);
-  if (error || !(unread_ || buffer_.size() > 0)) co_return;
+  if (tls_) tls_->say_goodbye();  // the client's close_notify is worth no waiting
+  if (::shutdown(fd_, SHUT_WR) != 0 || !(unread_ || buffer_.size() > 0)) co_return;
   const auto dropped = std::make_unique_for_overwrite<char[]>(64 * 1024);
   const auto end = Clock::now() + kLingerTime;
   std::uint64_t total = 0;
   while (total < kLingerBytes && Clock::now() < end && !broken_ && !site_.draining) {
     arm(kLingerPause);
-    const asio::mutable_buffer into(dropped.get(), 64 * 1024);
-    const auto [failed, got] = co_await socket_.async_read_some(into, kAwait);
+    const bool worth = co_await socket_.readable();
     disarm();
-    if (failed || got == 0) break;
-    total += got;
+    const auto got = worth ? socket_.try_read({dropped.get(), 64 * 1024}) : 0;
+    if (got == 0) break;
+    total += got > 0 ? static_cast<std::uint64_t>(got) : 0;
   }
 }
 
@@ -359,9 +369,10 @@ void Connection::log_request(int status) {
   if (!site_.options.access_log) return;
   const auto taken =
       std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - started_at_).count();
-  log::info("{} {} {} {} {:.1f}ms {} {}{}", request_.method_text.empty() ? "-" : request_.method_text,
+  log::info("{} {} {} {} {:.1f}ms {} {}{}{}", request_.method_text.empty() ? "-" : request_.method_text,
             request_.path, status, answer_bytes_, static_cast<double>(taken) / 1000.0, peer_, request_.id,
-            broken_ ? " (cut)" : "");
+            note_, broken_ ? " (cut)" : "");
+  note_.clear();
 }
 
 }  // namespace lathe::http

@@ -1,13 +1,8 @@
 #pragma once
 
 #include <atomic>
-#include <boost/asio/as_tuple.hpp>
-#include <boost/asio/awaitable.hpp>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/ssl/stream.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <chrono>
+#include <coroutine>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -20,10 +15,11 @@
 #include "http/message.h"
 #include "http/parser.h"
 #include "http/server.h"
-#include "http/timed_socket.h"
+#include "http/socket.h"
+#include "http/tls.h"
 #include "http/worker_pool.h"
 
-/// The server's inside, for event-driven handlers. Compiles Asio: include it in few places.
+/// The server's inside, for event-driven handlers.
 namespace lathe::http {
 
 class Connection;
@@ -48,7 +44,7 @@ struct Site {
   const ServerOptions& options;
   Handler& handler;
   WorkerPool& workers;
-  boost::asio::ssl::context* tls;
+  SSL_CTX* tls;
   Stats stats;
   std::atomic<bool> draining{false};
 };
@@ -59,12 +55,12 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
  public:
   using Clock = std::chrono::steady_clock;
 
-  Connection(Site& site, Socket socket);
-  ~Connection();
+  Connection(Site& site, Loop& loop, Fd fd);
 
   // For IoHandler, within serve().
 
-  Executor executor() { return socket_.get_executor(); }
+  Loop& loop() const { return socket_.loop(); }
+  Socket& socket() { return socket_; }
   const Limits& limits() const { return site_.options.limits; }
   /// The head's bytes' own framing of the body.
   Framing framing() const { return framing_; }
@@ -72,19 +68,27 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   /// At least one decoded byte of the body; 0 is the end. Sends 100 Continue where the client waits for it.
   /// `max_body` does not apply: the caller counts.
   Task<Result<std::size_t>> read_body(std::span<char> into);
-  /// Writes both pieces; false: the client has left, or took nothing for the write timeout.
-  Task<bool> write(std::string_view first, std::string_view second = {});
+  /// Writes the pieces; false: the client has left, or took nothing for the write timeout.
+  Task<bool> write(std::string_view first, std::string_view second = {}, std::string_view third = {});
+  /// What comes after the head, as it is; 0 is the end. For a connection that changed its protocol.
+  Task<std::size_t> read_raw(std::span<char> into);
   /// The answer is complete. `reusable`: it was framed so that another may follow; the connection goes on if
   /// the request's body was read as well, the client wants it and the server does not drain.
   void finish(int status, bool reusable);
+  /// The answer cannot be completed: the connection is reset, so that the client can see it.
+  void abort();
+  /// Nothing but the answer's framing may be in the way of another request.
+  bool may_go_on() const;
+  /// Words for the access log's line.
+  void annotate(std::string words) { note_ = std::move(words); }
+  bool logs_access() const { return site_.options.access_log; }
   /// True once the client has left or the server drains.
   bool gone() const { return site_.draining.load(std::memory_order_relaxed) || left(); }
   /// True once the client has left.
-  bool left() const { return peer_closed(fd_); }
-  /// Calls `then` on the I/O thread when the client sends something or leaves; once, and not while the body
-  /// is being read. stop_watching ends it; a call that was already on its way may still come.
-  void when_readable(std::function<void()> then);
-  void stop_watching();
+  bool left() const { return socket_.hung_up(); }
+  /// Calls `then` on the I/O thread when the client leaves, at once where it has; until forget_leaving.
+  void when_left(std::function<void()> then) { socket_.on_hang_up(std::move(then)); }
+  void forget_leaving() { socket_.forget_hang_up(); }
 
   // For the server.
 
@@ -97,9 +101,8 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   std::size_t slot = 0;  ///< the server's index of this connection
 
  private:
-  using ParkToken = boost::asio::use_awaitable_t<Executor>;
-  using Parked = boost::asio::async_result<ParkToken, void(bool)>::handler_type;
-  enum class Sent { nothing, partly, whole, failed };
+  /// Suspends until a worker has run the job; false if none takes it.
+  struct Park;
 
   Task<bool> handshake();
   Task<bool> read_head();
@@ -111,27 +114,24 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   Task<bool> discard_small_body();
   Task<bool> answer_here(bool close);
   Task<bool> finish_answer();
-  Task<bool> park();
   Task<> linger();
   Task<std::size_t> receive(std::span<char> into);
-  Task<std::size_t> transmit(std::string_view first, std::string_view second);
+  Task<std::size_t> transmit(std::string_view first, std::string_view second, std::string_view third = {});
 
   std::optional<Text> make_request();
   void run_job() noexcept override;
   void handle_request(ChannelBody& body);
   void send_answer(Channel& channel);
   Response failed(const Error& error);
-  bool may_go_on() const;
   void arm(std::chrono::milliseconds timeout);
   void disarm() { expiry_ = Clock::time_point::max(); }
   void log_request(int status);
 
   Site& site_;
-  TimedSocket socket_;
+  Socket socket_;
   std::unique_ptr<TlsStream> tls_;
   const int fd_;
-  boost::asio::ip::tcp protocol_;
-  std::string peer_;
+  std::string peer_, note_;
   ReadBuffer buffer_;
   RequestHeadParser parser_;
   Clock::time_point expiry_ = Clock::time_point::max(), started_at_{};
@@ -143,7 +143,7 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   AnswerFrame frame_;
   Framing framing_;
   BodyState body_;
-  std::optional<Parked> parked_;
+  std::coroutine_handle<> parked_;
   std::size_t sent_ = 0;  ///< of frame_.head and a text body together
   std::uint64_t answer_bytes_ = 0;
   bool http10_ = false, keep_alive_ = false, expects_ = false, streamed_ = false, answer_ready_ = false;

@@ -1,13 +1,10 @@
 // The half of a connection that runs on a worker thread: the handler, and answers that are streamed.
 #include <array>
-#include <boost/asio/post.hpp>
 
 #include "base/log.h"
 #include "http/connection.h"
 
 namespace lathe::http {
-
-namespace asio = boost::asio;
 
 namespace {
 
@@ -19,19 +16,27 @@ Error internal_error() {
 
 }  // namespace
 
+struct Connection::Park {
+  Connection& connection;
+  bool taken = false;
+  bool await_ready() const { return false; }
+  bool await_suspend(std::coroutine_handle<> waiting) {
+    connection.parked_ = waiting;
+    // From here on the worker may be done at any moment; what it posts comes after this function.
+    taken = connection.site_.workers.submit(connection);
+    return taken;
+  }
+  bool await_resume() const { return taken; }
+};
+
 Task<bool> Connection::serve_on_worker(bool stream) {
   streamed_ = stream;
   if (stream) {
     // The worker reads the descriptor itself; left registered, every arrival would wake this thread as well.
-    boost::system::error_code error;
-    socket_.lowest_layer().release(error);
+    socket_.lend();
   }
-  const bool taken = co_await park();
-  if (stream) {
-    boost::system::error_code error;
-    socket_.lowest_layer().assign(protocol_, fd_, error);
-    if (error) broken_ = true;
-  }
+  const bool taken = co_await Park{*this};
+  if (stream && !socket_.take_back()) broken_ = true;
   if (!taken) {
     response_ =
         failed({Code::unavailable, {"服务器繁忙，请稍后再试", "the server is busy, try again later"}});
@@ -42,25 +47,12 @@ Task<bool> Connection::serve_on_worker(bool stream) {
   co_return co_await finish_answer();
 }
 
-Task<bool> Connection::park() {
-  auto initiate = [this](auto handler) {
-    parked_.emplace(std::move(handler));
-    if (site_.workers.submit(*this)) return;
-    asio::post(executor(), [this] {
-      auto resume = std::move(*parked_);
-      parked_.reset();
-      resume(false);
-    });
-  };
-  ParkToken token;
-  co_return co_await asio::async_initiate<ParkToken, void(bool)>(initiate, token);
-}
-
 void Connection::run_job() noexcept {
   try {
-    SocketChannel& plain = socket_.channel();
+    const SocketChannel::Timeouts timeouts{limits().body_timeout, limits().write_timeout};
+    SocketChannel plain(fd_, timeouts);
     std::optional<TlsChannel> secure;
-    if (tls_) secure.emplace(*tls_);
+    if (tls_) secure.emplace(*tls_, timeouts);
     Channel& channel = tls_ ? static_cast<Channel&>(*secure) : plain;
     ChannelBody body(channel, buffer_, body_, expects_ ? kContinue : std::string_view());
     if (!answer_ready_) handle_request(body);
@@ -72,11 +64,7 @@ void Connection::run_job() noexcept {
     broken_ = true;
   }
   // From the post on, the connection belongs to its I/O thread again.
-  asio::post(executor(), [this] {
-    auto resume = std::move(*parked_);
-    parked_.reset();
-    resume(true);
-  });
+  loop().post([this] { std::exchange(parked_, nullptr).resume(); });
 }
 
 void Connection::handle_request(ChannelBody& body) {

@@ -50,7 +50,7 @@ void* take_frame(std::size_t size) {
     --store.counts[kind];
     return found;
   }
-  return ::operator new(kind * kFrameStep);
+  return ::operator new(kind* kFrameStep);
 }
 
 void give_frame(void* frame, std::size_t size) noexcept {
@@ -88,8 +88,7 @@ struct Loop::Detached {
   };
 };
 
-Loop::Loop()
-    : epoll_(::epoll_create1(EPOLL_CLOEXEC)), wakeup_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
+Loop::Loop() : epoll_(::epoll_create1(EPOLL_CLOEXEC)), wakeup_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)) {
   epoll_event event{.events = EPOLLIN | EPOLLET, .data = {.ptr = nullptr}};
   if (epoll_.get() < 0 || wakeup_.get() < 0 ||
       ::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, wakeup_.get(), &event) != 0)
@@ -105,13 +104,16 @@ Loop::~Loop() {
 }
 
 Loop::Detached Loop::drive(Loop&, Task<> task, std::function<void(std::exception_ptr)> done) {
+  // What `done` holds outlives the task's frame, also where both are destroyed in the middle.
+  const auto tell = std::move(done);
+  Task<> running = std::move(task);
   std::exception_ptr thrown;
   try {
-    co_await task;
+    co_await running;
   } catch (...) {
     thrown = std::current_exception();
   }
-  done(thrown);
+  tell(thrown);
 }
 
 void Loop::spawn(Task<> task, std::function<void(std::exception_ptr)> done) {
@@ -161,8 +163,8 @@ int Loop::wait_time() const {
   if (!ready_.empty() || stopped_) return 0;
   if (timers_.empty()) return -1;
   const auto left = timers_.begin()->first.first - std::chrono::steady_clock::now();
-  return static_cast<int>(std::clamp<std::int64_t>(
-      std::chrono::ceil<std::chrono::milliseconds>(left).count(), 0, 60'000));
+  return static_cast<int>(
+      std::clamp<std::int64_t>(std::chrono::ceil<std::chrono::milliseconds>(left).count(), 0, 60'000));
 }
 
 void Loop::run() {

@@ -15,9 +15,9 @@ namespace lathe::http {
 
 class Socket;
 
-/// The events of one I/O thread: descriptors (epoll, edge-triggered), times, functions posted by other threads,
-/// and the coroutines that wait for them. Unless told otherwise, everything is called on the thread that runs
-/// the loop.
+/// The events of one I/O thread: descriptors (epoll, edge-triggered), times, functions posted by other
+/// threads, and the coroutines that wait for them. Unless told otherwise, everything is called on the thread
+/// that runs the loop.
 class Loop {
  public:
   using Moment = std::chrono::steady_clock::time_point;
@@ -64,7 +64,6 @@ class Loop {
 
  private:
   friend class Socket;
-  struct Root;
   struct Detached;
   /// What epoll knows of a socket; outlives it by the events already fetched.
   struct Registration {
@@ -73,7 +72,6 @@ class Loop {
 
   Registration* watch(Socket& socket, int fd);
   void forget(Registration* registration);
-  void dispatch(int count);
   int wait_time() const;
   void run_timers();
   void run_posted();
@@ -87,7 +85,7 @@ class Loop {
   std::uint64_t next_timer_ = 0;
   std::map<TimerId, std::function<void()>> timers_;
   std::vector<std::coroutine_handle<>> ready_, resuming_;
-  std::vector<std::unique_ptr<Registration>> unused_, forgotten_;
+  std::vector<std::unique_ptr<Registration>> forgotten_;
   std::vector<std::coroutine_handle<>> roots_;
   std::mutex mutex_;
   std::vector<std::function<void()>> posted_;  ///< under the mutex

@@ -50,6 +50,13 @@ Task<Result<std::size_t>> Connection::read_body(std::span<char> into) {
   co_return std::size_t{0};
 }
 
+Task<std::size_t> Connection::read_raw(std::span<char> into) {
+  const std::size_t kept = buffer_.take(into);
+  if (kept > 0) co_return kept;
+  socket_.renew();
+  co_return co_await receive(into);
+}
+
 Task<bool> Connection::read_whole_body() {
   std::string& body = request_.body;
   std::size_t filled = 0;

@@ -1,13 +1,9 @@
 #include "http/server.h"
 
+#include <arpa/inet.h>
 #include <sys/socket.h>
 
 #include <algorithm>
-#include <boost/asio/co_spawn.hpp>
-#include <boost/asio/executor_work_guard.hpp>
-#include <boost/asio/ip/tcp.hpp>
-#include <boost/asio/post.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -17,9 +13,6 @@
 #include "http/tls.h"
 
 namespace lathe::http {
-
-namespace asio = boost::asio;
-using asio::ip::tcp;
 
 namespace {
 
@@ -39,31 +32,28 @@ std::chrono::milliseconds tick_period(const Limits& limits) {
   return std::clamp<std::chrono::milliseconds>(shortest / 8, 5ms, 500ms);
 }
 
-using Timer = asio::basic_waitable_timer<std::chrono::steady_clock,
-                                         asio::wait_traits<std::chrono::steady_clock>, Executor>;
-
 /// One I/O thread and its connections.
-class Loop {
+class IoThread {
  public:
-  Loop(Site& site, std::function<void()> emptied)
-      : site_(site), emptied_(std::move(emptied)), work_(context_.get_executor()), ticker_(context_) {}
+  IoThread(Site& site, std::function<void()> emptied) : site_(site), emptied_(std::move(emptied)) {}
 
-  asio::io_context& context() { return context_; }
+  Loop& loop() { return loop_; }
 
   void start() {
     thread_ = std::thread([this] {
       pthread_setname_np(pthread_self(), "lathe-io");
-      context_.run();
+      loop_.run();
     });
   }
 
-  /// On this loop's thread.
-  void adopt(Socket socket) {
-    auto connection = std::make_shared<Connection>(site_, std::move(socket));
+  /// On this thread.
+  void adopt(Fd fd) {
+    auto connection = std::make_shared<Connection>(site_, loop_, std::move(fd));
     connection->slot = open_.size();
     open_.push_back(connection.get());
     if (open_.size() == 1) schedule_tick();
-    asio::co_spawn(context_, connection->run(), [this, connection](std::exception_ptr bug) {
+    Connection& one = *connection;
+    loop_.spawn(one.run(), [this, connection = std::move(connection)](const std::exception_ptr& bug) {
       if (bug) report(bug);
       open_[connection->slot] = open_.back();
       open_[connection->slot]->slot = connection->slot;
@@ -73,28 +63,26 @@ class Loop {
   }
 
   void close_idle() {
-    asio::post(context_, [this] {
+    loop_.post([this] {
       for (auto* one : open_) one->close_idle();
     });
   }
   void cut() {
-    asio::post(context_, [this] {
+    loop_.post([this] {
       for (auto* one : open_) one->cut();
     });
   }
   void stop() {
-    work_.reset();
-    context_.stop();
-    if (thread_.joinable()) thread_.join();
+    if (!thread_.joinable()) return;
+    loop_.stop();
+    thread_.join();
   }
 
  private:
   void schedule_tick() {
-    ticker_.expires_after(tick_period(site_.options.limits));
-    ticker_.async_wait([this](boost::system::error_code error) {
-      if (error || open_.empty()) return;
-      const auto now = Connection::Clock::now();
-      for (auto* one : open_) one->tick(now);
+    loop_.call_at(Connection::Clock::now() + tick_period(site_.options.limits), [this] {
+      if (open_.empty()) return;
+      for (auto* one : open_) one->tick(loop_.now());
       schedule_tick();
     });
   }
@@ -109,78 +97,113 @@ class Loop {
 
   Site& site_;
   std::function<void()> emptied_;
-  asio::io_context context_{1};
-  asio::executor_work_guard<Executor> work_;
-  Timer ticker_;
   std::vector<Connection*> open_;
+  Loop loop_;
   std::thread thread_;
 };
 
-class AsioServer final : public Server {
+/// Accepts connections on a loop until it is closed.
+class Acceptor {
  public:
-  AsioServer(const ServerOptions& options, Handler& handler, std::unique_ptr<asio::ssl::context> tls)
+  Acceptor(Loop& loop, Fd fd) : socket_(loop, std::move(fd), false) {}
+
+  Task<> run(std::function<void(Fd)> accepted) {
+    for (;;) {
+      const bool worth = co_await socket_.readable();
+      if (!worth) co_return;
+      Fd fd(::accept4(socket_.fd(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
+      if (fd) {
+        accepted(std::move(fd));
+      } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+        socket_.found_empty();
+      } else if (errno != ECONNABORTED && errno != EINTR) {
+        // Out of descriptors, most likely: pausing lets others be closed meanwhile.
+        log::warning("accept: {}", std::generic_category().message(errno));
+        socket_.found_empty();
+        socket_.loop().call_at(Connection::Clock::now() + 100ms, [this] { socket_.look_again(); });
+      }
+    }
+  }
+  void close() { socket_.close(); }
+
+ private:
+  Socket socket_;
+};
+
+class EpollServer final : public Server {
+ public:
+  EpollServer(const ServerOptions& options, Handler& handler, TlsContext tls)
       : options_(options),
         tls_(std::move(tls)),
         workers_(options_.limits.max_workers, options_.limits.max_queued, kWorkerIdleTime),
         site_{options_, handler, workers_, tls_.get()} {
     for (std::size_t i = 0; i < std::max<std::size_t>(1, options_.io_threads); ++i)
-      loops_.push_back(std::make_unique<Loop>(site_, [this] { on_emptied(); }));
-    acceptor_.emplace(loops_[0]->context());
-    retry_.emplace(loops_[0]->context());
+      threads_.push_back(std::make_unique<IoThread>(site_, [this] { on_emptied(); }));
   }
 
-  ~AsioServer() override {
+  ~EpollServer() override {
     drain(0ms);
     workers_.stop();
     if (started_) wait_empty(kUnwindTime);
-    for (auto& loop : loops_) loop->stop();
-    // Frames still suspended refer to the site and to each other's loops: nothing may be destroyed earlier.
-    retry_.reset();
+    for (auto& thread : threads_) thread->stop();
+    // Coroutines still suspended refer to the site: nothing of it may be destroyed earlier.
     acceptor_.reset();
-    loops_.clear();
+    threads_.clear();
   }
 
   Result<void> bind() {
-    boost::system::error_code error;
-    auto address = asio::ip::make_address(options_.host == "localhost" ? "127.0.0.1" : options_.host, error);
-    if (error)
+    sockaddr_storage address{};
+    socklen_t size = 0;
+    const std::string host = options_.host == "localhost" ? "127.0.0.1" : options_.host;
+    auto& v4 = reinterpret_cast<sockaddr_in&>(address);
+    auto& v6 = reinterpret_cast<sockaddr_in6&>(address);
+    if (::inet_pton(AF_INET, host.c_str(), &v4.sin_addr) == 1) {
+      v4.sin_family = AF_INET;
+      v4.sin_port = htons(options_.port);
+      size = sizeof v4;
+    } else if (::inet_pton(AF_INET6, host.c_str(), &v6.sin6_addr) == 1) {
+      v6.sin6_family = AF_INET6;
+      v6.sin6_port = htons(options_.port);
+      size = sizeof v6;
+    } else {
       return Error{Code::invalid_argument,
                    {"监听地址必须是 IP 地址：" + options_.host,
                     "the address to listen on must be an IP address: " + options_.host}};
-    const tcp::endpoint endpoint(address, options_.port);
-    acceptor_->open(endpoint.protocol(), error);
-    if (!error) acceptor_->set_option(asio::socket_base::reuse_address(true), error);
-    if (!error) acceptor_->bind(endpoint, error);
-    if (!error) acceptor_->listen(4096, error);
-    if (error) {
-      const auto where = options_.host + ":" + std::to_string(options_.port);
-      return Error{Code::unavailable,
-                   {"无法监听 " + where + "：" + error.message(),
-                    "cannot listen on " + where + ": " + error.message()}};
     }
-    port_ = acceptor_->local_endpoint().port();
+    Fd fd(::socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    const int on = 1;
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    auto* plain = reinterpret_cast<sockaddr*>(&address);
+    if (!fd || ::bind(fd.get(), plain, size) != 0 || ::listen(fd.get(), 4096) != 0 ||
+        ::getsockname(fd.get(), plain, &size) != 0) {
+      const auto where = options_.host + ":" + std::to_string(options_.port);
+      const auto why = std::generic_category().message(errno);
+      return Error{Code::unavailable,
+                   {"无法监听 " + where + "：" + why, "cannot listen on " + where + ": " + why}};
+    }
+    port_ = ntohs(address.ss_family == AF_INET ? v4.sin_port : v6.sin6_port);
+    acceptor_ = std::make_unique<Acceptor>(threads_[0]->loop(), std::move(fd));
     return {};
   }
 
   std::uint16_t port() const override { return port_; }
 
   void start() override {
-    for (auto& loop : loops_) loop->start();
+    threads_[0]->loop().post([this] {
+      threads_[0]->loop().spawn(acceptor_->run([this](Fd fd) { admit(std::move(fd)); }),
+                                [](const std::exception_ptr&) {});
+    });
+    for (auto& thread : threads_) thread->start();
     started_ = true;
-    asio::post(loops_[0]->context(), [this] { accept(); });
   }
 
   void drain(std::chrono::milliseconds patience) override {
     if (!started_) return;
     site_.draining = true;
-    asio::post(loops_[0]->context(), [this] {
-      boost::system::error_code ignored;
-      acceptor_->close(ignored);
-      retry_->cancel();
-    });
-    for (auto& loop : loops_) loop->close_idle();
+    threads_[0]->loop().post([this] { acceptor_->close(); });
+    for (auto& thread : threads_) thread->close_idle();
     if (wait_empty(patience)) return;
-    for (auto& loop : loops_) loop->cut();
+    for (auto& thread : threads_) thread->cut();
     wait_empty(kUnwindTime);
   }
 
@@ -191,35 +214,19 @@ class AsioServer final : public Server {
   }
 
  private:
-  void accept() {
-    Loop& loop = *loops_[next_loop_++ % loops_.size()];
-    acceptor_->async_accept(loop.context(), [this, &loop](boost::system::error_code error, Socket socket) {
-      if (site_.draining || error == asio::error::operation_aborted) return;
-      if (error) {
-        // Out of descriptors, most likely: pausing lets others be closed meanwhile.
-        log::warning("accept: {}", error.message());
-        retry_->expires_after(100ms);
-        retry_->async_wait([this](boost::system::error_code stopped) {
-          if (!stopped) accept();
-        });
-        return;
-      }
-      admit(loop, std::move(socket));
-      accept();
-    });
-  }
-
-  void admit(Loop& loop, Socket socket) {
+  void admit(Fd fd) {
     site_.stats.total.fetch_add(1, std::memory_order_relaxed);
+    if (site_.draining) return;
     if (site_.stats.open.load() >= options_.limits.max_connections) {
       site_.stats.refused.fetch_add(1, std::memory_order_relaxed);
-      if (!tls_) send_at_once(socket.native_handle(), kTooMany, {});
+      if (!tls_) send_at_once(fd.get(), kTooMany, {});
       return;
     }
     site_.stats.open.fetch_add(1);
-    if (&loop == loops_[0].get()) return loop.adopt(std::move(socket));
-    asio::post(loop.context(),
-               [&loop, moved = std::move(socket)]() mutable { loop.adopt(std::move(moved)); });
+    IoThread& thread = *threads_[next_thread_++ % threads_.size()];
+    if (&thread == threads_[0].get()) return thread.adopt(std::move(fd));
+    thread.loop().post(
+        [&thread, moved = std::make_shared<Fd>(std::move(fd))] { thread.adopt(std::move(*moved)); });
   }
 
   void on_emptied() {
@@ -232,17 +239,15 @@ class AsioServer final : public Server {
     return emptied_.wait_for(lock, patience, [this] { return site_.stats.open == 0; });
   }
 
-  using Acceptor = asio::basic_socket_acceptor<tcp, Executor>;
   const ServerOptions options_;
-  std::unique_ptr<asio::ssl::context> tls_;
+  const TlsContext tls_;
   WorkerPool workers_;
   Site site_;
   std::mutex mutex_;
   std::condition_variable emptied_;
-  std::vector<std::unique_ptr<Loop>> loops_;
-  std::optional<Acceptor> acceptor_;
-  std::optional<Timer> retry_;
-  std::size_t next_loop_ = 0;
+  std::vector<std::unique_ptr<IoThread>> threads_;
+  std::unique_ptr<Acceptor> acceptor_;
+  std::size_t next_thread_ = 0;
   std::uint16_t port_ = 0;
   bool started_ = false;
 };
@@ -250,9 +255,9 @@ class AsioServer final : public Server {
 }  // namespace
 
 Result<std::unique_ptr<Server>> Server::listen(const ServerOptions& options, Handler& handler) {
-  std::unique_ptr<asio::ssl::context> tls;
+  TlsContext tls;
   if (options.tls) tls = TRY(make_tls(*options.tls));
-  auto server = std::make_unique<AsioServer>(options, handler, std::move(tls));
+  auto server = std::make_unique<EpollServer>(options, handler, std::move(tls));
   TRY(server->bind());
   return std::unique_ptr<Server>(std::move(server));
 }

@@ -1,5 +1,6 @@
 #include "http/socket.h"
 
+#include <netinet/tcp.h>
 #include <sys/epoll.h>
 
 #include <array>
@@ -105,15 +106,26 @@ Task<bool> Socket::write(std::string_view first, std::string_view second) {
   co_return true;
 }
 
-Task<bool> Socket::connect(const sockaddr_storage& address, socklen_t size) {
-  writable_ = false;
-  if (::connect(fd_.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0 && errno != EINPROGRESS)
-    co_return false;
+Fd Socket::begin_connect(const sockaddr_storage& address, socklen_t size) {
+  Fd fd(::socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+  const int on = 1;
+  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), size) != 0 && errno != EINPROGRESS)
+    return Fd();
+  return fd;
+}
+
+Task<bool> Socket::connected() {
   const bool worth = co_await writable();
   if (!worth) co_return false;
   int error = 0;
   socklen_t length = sizeof error;
   co_return ::getsockopt(fd_.get(), SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error == 0;
+}
+
+void Socket::look_again() {
+  readable_ = true;
+  resume(reader_);
 }
 
 void Socket::on_hang_up(std::function<void()> then) {

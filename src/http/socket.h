@@ -14,8 +14,8 @@
 
 namespace lathe::http {
 
-/// A TCP socket on a loop: operations that do not wait, and waits for them. At most one coroutine waits to read
-/// and one to write. No system call is made that the kernel has said would not succeed.
+/// A TCP socket on a loop: operations that do not wait, and waits for them. At most one coroutine waits to
+/// read and one to write. No system call is made that the kernel has said would not succeed.
 class Socket {
  public:
   /// `connected`: may be written to at once.
@@ -46,7 +46,16 @@ class Socket {
 
   /// All bytes of both; false once broken or cancelled.
   Task<bool> write(std::string_view first, std::string_view second = {});
-  Task<bool> connect(const sockaddr_storage& address, socklen_t size);
+  /// Begins to connect; nothing if that fails at once. A socket made of it is connected once `connected` says
+  /// so.
+  static Fd begin_connect(const sockaddr_storage& address, socklen_t size);
+  Task<bool> connected();
+
+  /// For those who use the descriptor themselves: a wait waits for news.
+  void found_empty() { readable_ = hung_up_; }
+  void found_full() { writable_ = false; }
+  /// Has the reader try again.
+  void look_again();
 
   /// Called when the other side hangs up; at once where it has.
   void on_hang_up(std::function<void()> then);
@@ -63,9 +72,6 @@ class Socket {
 
  private:
   friend class Loop;
-  struct Direction {
-    std::coroutine_handle<> waiting;
-  };
   void happened(std::uint32_t events);
   static void resume(std::coroutine_handle<>& waiting);
 

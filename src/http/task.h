@@ -63,7 +63,8 @@ class [[nodiscard]] Task {
  public:
   using promise_type = detail::Promise<T>;
 
-  Task(std::coroutine_handle<promise_type> handle) : handle_(handle) {}  // NOLINT(google-explicit-constructor)
+  Task(std::coroutine_handle<promise_type> handle)
+      : handle_(handle) {}  // NOLINT(google-explicit-constructor)
   Task(Task&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
   Task& operator=(Task&&) = delete;
   ~Task() {
