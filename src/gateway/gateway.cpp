@@ -3,13 +3,12 @@
 #include <fmt/format.h>
 
 #include <boost/json.hpp>
-#include <set>
 #include <variant>
 
 #include "gateway/exchange.h"
+#include "gateway/h2_front.h"
 #include "gateway/openai.h"
-#include "gateway/routes.h"
-#include "gateway/waiting_room.h"
+#include "gateway/router.h"
 #include "http/answer.h"
 #include "http/connection.h"
 #include "http/envelope.h"
@@ -49,38 +48,27 @@ std::string join(std::string_view prefix, std::string_view rest) {
   return out.append(rest);
 }
 
-Error no_such_service(std::string_view name) {
-  return not_found({"服务", "service"}, name);
-}
-
 class Proxy final : public Gateway, public http::IoHandler {
  public:
   Proxy(Options options, Hooks hooks) : options_(options), hooks_(std::move(hooks)) {}
 
-  void listen(Events events) override {
-    events_ = std::move(events);
-    registry_.on_drained(events_.drained);
-  }
-
-  void set_routes(std::vector<ServiceRoute> services) override {
-    const auto table = registry_.set(std::move(services));
-    std::set<std::string> waiting;
-    for (const auto& [name, service] : table->services())
-      if (!service->has_upstream() && service->route().hold.max_queued > 0)
-        waiting.insert(service->state()->id);
-    for (const auto& id : room_.services())
-      if (!waiting.contains(id)) room_.release(id);
-  }
-
-  Load load() const override { return registry_.load(); }
+  void listen(Events events) override { router_.listen(std::move(events)); }
+  void set_routes(std::vector<ServiceRoute> services) override { router_.set_routes(std::move(services)); }
+  Load load() const override { return router_.registry().load(); }
   std::uint64_t in_flight(const std::string& upstream_id) const override {
-    return registry_.in_flight(upstream_id);
+    return router_.registry().in_flight(upstream_id);
   }
 
   http::IoHandler& io_handler() override { return *this; }
 
   bool wants(const http::Request& head) override {
     return head.path.starts_with(kServe) || is_openai(head.path);
+  }
+
+  bool speaks_http2() const override { return true; }
+  http::Task<> serve_http2(http::Connection& connection) override {
+    H2Front front(connection, options_, hooks_, router_);
+    co_await front.serve();
   }
 
   http::Task<> serve(http::Connection& connection, http::Request head) override {
@@ -108,6 +96,7 @@ class Proxy final : public Gateway, public http::IoHandler {
     const std::string name(below.substr(0, below.find('/')));
     Forward forward;
     forward.target = after_service(head.raw_target);
+    forward.count_tokens = is_openai(std::string_view(head.path).substr(kServe.size() + name.size()));
     co_await forward_to(connection, head, caller, name, forward, {});
   }
 
@@ -119,7 +108,7 @@ class Proxy final : public Gateway, public http::IoHandler {
       co_return;
     }
     Forward forward;
-    forward.body_read = true;
+    forward.body_read = forward.count_tokens = true;
     forward.target = head.path;
     const auto read = co_await read_whole(connection, forward.body);
     if (!read.ok()) {
@@ -158,57 +147,58 @@ class Proxy final : public Gateway, public http::IoHandler {
                           const http::Identity& caller, const std::string& name, Forward& forward,
                           std::string_view param) {
     const std::string rest = std::move(forward.target);
-    const Target* failed = nullptr;
+    Quest quest{.service = name,
+                .caller = caller,
+                .loop = connection.loop(),
+                .when_left = [&connection](std::function<void()> then) {
+                  then ? connection.when_left(std::move(then)) : connection.forget_leaving();
+                }};
     std::optional<Error> last;
-    std::optional<Moment> until;  // for all its waits together
-    for (int attempt = 0; attempt < kTries;) {
-      const auto table = registry_.table();
-      Service* service = table->find(name);
-      if (!service || !hooks_.may_call(caller, service->route())) {
-        const Error unknown = no_such_service(name);
-        co_await refuse(connection, head, unknown, param);
+    for (int attempt = 0; attempt < kTries; ++attempt) {
+      auto place = co_await router_.find(quest);
+      if (!place.ok()) {
+        if (place.error().code == Code::cancelled) co_return;
+        co_await refuse(connection, head, place.error(), param, quest.retry_after);
         co_return;
       }
-      auto choice = service->choose(std::chrono::steady_clock::now(), failed);
-      if (choice.kind == Service::Choice::Kind::stale) continue;
-      if (choice.kind == Service::Choice::Kind::none) {
-        if (!until && events_.waiting) events_.waiting(service->state()->id);
-        if (!until) until = std::chrono::steady_clock::now() + service->route().hold.max_wait;
-        const auto waited = co_await hold(connection, *service, *until);
-        if (waited == WaitingRoom::Outcome::released) continue;
-        if (waited == WaitingRoom::Outcome::left) co_return;
-        service->state()->refused.fetch_add(1);
-        const Error unavailable{Code::unavailable, service->route().unavailable};
-        co_await refuse(connection, head, unavailable, param, service->route().hold.retry_after);
-        co_return;
+      if (place->grpc) {
+        last = Error{Code::failed_precondition,
+                     {"此服务只接受 gRPC 调用", "this service takes gRPC calls only"}};
+        break;
       }
-      forward.target = join(choice.version->path, rest);
-      Exchange exchange(connection, head, options_, std::move(choice.lease));
+      forward.target = join(place->path, rest);
+      note(connection, place->lease);
+      Exchange exchange(connection, head, options_, std::move(place->lease));
       const auto outcome = co_await exchange.run(forward);
+      count(exchange);
       if (outcome == Exchange::Outcome::answered || outcome == Exchange::Outcome::left) co_return;
       last = exchange.error();
       if (outcome == Exchange::Outcome::failed) break;
-      failed = exchange.lease().get();
-      ++attempt;
+      quest.failed = exchange.lease().get();
     }
     co_await refuse(connection, head, *last, param);
   }
 
-  http::Task<WaitingRoom::Outcome> hold(http::Connection& connection, Service& service, Moment until) {
-    const Hold& hold = service.route().hold;
-    if (hold.max_queued == 0) co_return WaitingRoom::Outcome::full;
-    auto still_waiting = [this, name = service.route().name] {
-      const Service* now = registry_.table()->find(name);
-      return now && !now->has_upstream() && now->route().hold.max_queued > 0;
-    };
-    co_return co_await room_.wait(connection, service.state(), hold.max_queued, until,
-                                  std::move(still_waiting));
+  static void note(http::Connection& connection, const Lease& lease) {
+    if (!connection.logs_access()) return;
+    std::string words;
+    words.reserve(128);
+    words.append(" service=").append(lease->service_id).append(" version=").append(lease->version_id);
+    words.append(" replica=").append(lease->upstream.id);
+    connection.annotate(std::move(words));
+  }
+
+  static void count(const Exchange& exchange) {
+    const auto& usage = exchange.usage();
+    if (!usage) return;
+    exchange.lease()->prompt_tokens.fetch_add(usage->prompt_tokens, std::memory_order_relaxed);
+    exchange.lease()->completion_tokens.fetch_add(usage->completion_tokens, std::memory_order_relaxed);
   }
 
   http::Task<> list_models(http::Connection& connection, const http::Request& head,
                            const http::Identity& caller) {
     boost::json::array data;
-    const auto table = registry_.table();
+    const auto table = router_.registry().table();
     for (const auto& [name, service] : table->services())
       if (hooks_.may_call(caller, service->route()))
         data.push_back(boost::json::object{
@@ -241,9 +231,7 @@ class Proxy final : public Gateway, public http::IoHandler {
 
   const Options options_;
   const Hooks hooks_;
-  Events events_;
-  Registry registry_;
-  WaitingRoom room_;
+  Router router_{hooks_};
 };
 
 }  // namespace

@@ -16,7 +16,7 @@
 /// The data plane: routing tables in, proxied bytes and counters out. It knows upstreams, not deployments.
 namespace lathe::gateway {
 
-/// A process that answers HTTP/1.1.
+/// A process that answers HTTP/1.1, or gRPC (HTTP/2 in the clear, with prior knowledge).
 struct Upstream {
   std::string id;  ///< of the replica: counters are kept under it for as long as it is routed to
   std::string host;
@@ -28,6 +28,7 @@ struct VersionRoute {
   int rate = 100;    ///< share of the traffic, relative to the other versions that have upstreams
   std::string path;  ///< prefix under which its upstreams answer: "" or "/a/b"
   std::vector<Upstream> upstreams;  ///< those that are ready
+  bool grpc = false;                ///< its upstreams speak HTTP/2 in the clear and no HTTP/1.1
 };
 
 /// What becomes of requests while no version has an upstream.
@@ -124,7 +125,9 @@ struct Events {
   std::function<void(const std::string& upstream_id)> drained;
 };
 
-/// Serves `/serve/{service}/…` (any method, any path), and `/v1/models`, `/v1/chat/completions`,
+/// Serves `/serve/{service}/…` (any method, any path), gRPC (whose calls name their service by a path below
+/// /serve/{service}, by the metadata `lathe-service`, or by the first label of their authority), and
+/// `/v1/models`, `/v1/chat/completions`,
 /// `/v1/completions` and `/v1/embeddings`, where the body's `model` names the service. Safe from any thread.
 class Gateway {
  public:

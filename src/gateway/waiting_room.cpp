@@ -12,43 +12,40 @@ struct WaitingRoom::Guest {
   bool released = false, left = false, gone = false;
 };
 
-http::Task<WaitingRoom::Outcome> WaitingRoom::wait(http::Connection& client,
-                                                   std::shared_ptr<ServiceState> state,
-                                                   std::size_t max_queued, Moment until,
-                                                   std::function<bool()> still_waiting) {
+http::Task<WaitingRoom::Outcome> WaitingRoom::wait(Visit& visit) {
   struct Sleep {
     Guest& guest;
     bool await_ready() const { return guest.released || guest.left; }
     void await_suspend(std::coroutine_handle<> waiting) const { guest.waiting = waiting; }
     void await_resume() const {}
   };
-  const auto guest = std::make_shared<Guest>(client.loop());
+  const auto guest = std::make_shared<Guest>(visit.loop);
   Guests::iterator place;
   {
     const std::scoped_lock lock(mutex_);
-    Guests& here = guests_[state->id];
-    if (here.size() >= max_queued) co_return Outcome::full;
+    Guests& here = guests_[visit.state->id];
+    if (here.size() >= visit.max_queued) co_return Outcome::full;
     place = here.insert(here.end(), guest);
   }
-  state->queued.enter(Moment::clock::now());
-  state->queued_total.fetch_add(1);
-  if (still_waiting()) {
-    client.when_left([guest] {
+  visit.state->queued.enter(Moment::clock::now());
+  visit.state->queued_total.fetch_add(1);
+  if (visit.still_waiting()) {
+    visit.when_left([guest] {
       guest->left = true;
       guest->wake();
     });
-    const auto timer = client.loop().call_at(until, [guest] { guest->wake(); });
+    const auto timer = visit.loop.call_at(visit.until, [guest] { guest->wake(); });
     co_await Sleep{*guest};
-    client.loop().cancel(timer);
-    client.forget_leaving();
+    visit.loop.cancel(timer);
+    visit.when_left({});
   } else {
     guest->released = true;
   }
   guest->gone = true;
-  state->queued.leave(Moment::clock::now());
+  visit.state->queued.leave(Moment::clock::now());
   {
     const std::scoped_lock lock(mutex_);
-    const auto it = guests_.find(state->id);
+    const auto it = guests_.find(visit.state->id);
     it->second.erase(place);
     if (it->second.empty()) guests_.erase(it);
   }

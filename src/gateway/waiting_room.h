@@ -7,7 +7,7 @@
 #include <string>
 
 #include "gateway/routes.h"
-#include "http/connection.h"
+#include "http/loop.h"
 
 namespace lathe::gateway {
 
@@ -20,10 +20,18 @@ class WaitingRoom {
     timed_out,
     left,  ///< the client has
   };
-  /// Waits on the connection's I/O thread. `still_waiting` is asked once the request is in the room, so that
-  /// a release just before is not missed.
-  http::Task<Outcome> wait(http::Connection& client, std::shared_ptr<ServiceState> state,
-                           std::size_t max_queued, Moment until, std::function<bool()> still_waiting);
+  struct Visit {
+    http::Loop& loop;
+    /// Tells when the client leaves; with nothing it is to tell no more.
+    const std::function<void(std::function<void()>)>& when_left;
+    std::shared_ptr<ServiceState> state;
+    std::size_t max_queued;
+    Moment until;
+    /// Asked once the request is in the room, so that a release just before is not missed.
+    std::function<bool()> still_waiting;
+  };
+  /// On the loop's thread.
+  http::Task<Outcome> wait(Visit& visit);
   void release(const std::string& service_id);
   std::vector<std::string> services() const;
 

@@ -35,6 +35,9 @@ std::string address_of(int fd) {
   return std::string(IN6_IS_ADDR_V4MAPPED(&v6.sin6_addr) ? out.substr(out.rfind(':') + 1) : out);
 }
 
+/// How a client says that it speaks HTTP/2 without asking (RFC 9113 §3.4).
+constexpr std::string_view kHttp2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
 Text head_refused(const Refusal& refusal) {
   return {std::string("请求无法识别：") + refusal.reason, std::string("bad request: ") + refusal.reason};
 }
@@ -82,6 +85,11 @@ Task<> Connection::run() {
   }
   for (;;) {
     const bool has_head = co_await read_head();
+    if (http2_) {
+      disarm();
+      co_await site_.options.io_handler->serve_http2(*this);
+      break;
+    }
     if (!has_head) break;
     const bool again = co_await serve_request();
     if (!again || broken_ || site_.draining) break;
@@ -159,9 +167,15 @@ Task<bool> Connection::read_head() {
   arm(waiting && !first_ ? limits.idle_timeout : limits.header_timeout);
   idle_ = waiting;
   started_at_ = Clock::now();
+  const bool may_be_http2 = first_ && site_.options.io_handler && site_.options.io_handler->speaks_http2();
   first_ = false;
   for (;;) {
-    if (buffer_.size() > 0) {
+    if (may_be_http2 && buffer_.view().starts_with(kHttp2Preface)) {
+      http2_ = true;
+      co_return false;
+    }
+    const bool undecided = may_be_http2 && kHttp2Preface.starts_with(buffer_.view());
+    if (buffer_.size() > 0 && !undecided) {
       const auto state = parser_.parse(buffer_.view());
       if (state == HeadParser::State::done) break;
       if (state == HeadParser::State::refused) co_return co_await refuse_head(parser_.refusal());
@@ -337,9 +351,21 @@ Task<bool> Connection::write(std::string_view first, std::string_view second, st
   co_return !broken_;
 }
 
+void Connection::wait_idle(bool idle) {
+  idle_ = idle;
+  if (idle)
+    arm(site_.options.limits.idle_timeout);
+  else
+    disarm();
+}
+
+Task<> IoHandler::serve_http2(Connection&) {
+  co_return;
+}
+
 void Connection::abort() {
   broken_ = true;
-  const struct ::linger at_once{.l_onoff = 1, .l_linger = 0};
+  const struct ::linger at_once { .l_onoff = 1, .l_linger = 0 };
   ::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &at_once, sizeof at_once);
 }
 

@@ -33,6 +33,10 @@ class IoHandler {
   /// Answers one request by writing raw bytes and calling Connection::finish. Runs on the connection's I/O
   /// thread and must never block it. The connection lives until the coroutine ends. Exceptions cut it.
   virtual Task<> serve(Connection& connection, Request head) = 0;
+  /// Serves a connection that begins with HTTP/2's preface, which is still to be read (Connection::read_raw),
+  /// until it ends. False: HTTP/2 is not spoken.
+  virtual bool speaks_http2() const { return false; }
+  virtual Task<> serve_http2(Connection& connection);
 };
 
 struct Stats {
@@ -79,6 +83,9 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   void abort();
   /// Nothing but the answer's framing may be in the way of another request.
   bool may_go_on() const;
+  /// Between requests: a drain may end the wait at once, and so may the idle timeout.
+  void wait_idle(bool idle);
+  const std::string& peer() const { return peer_; }
   /// Words for the access log's line.
   void annotate(std::string words) { note_ = std::move(words); }
   bool logs_access() const { return site_.options.access_log; }
@@ -135,7 +142,7 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   ReadBuffer buffer_;
   RequestHeadParser parser_;
   Clock::time_point expiry_ = Clock::time_point::max(), started_at_{};
-  bool timed_out_ = false, idle_ = false, first_ = true, unread_ = false;
+  bool timed_out_ = false, idle_ = false, first_ = true, unread_ = false, http2_ = false;
 
   // The request under way.
   Request request_;

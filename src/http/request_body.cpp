@@ -53,7 +53,7 @@ Task<Result<std::size_t>> Connection::read_body(std::span<char> into) {
 Task<std::size_t> Connection::read_raw(std::span<char> into) {
   const std::size_t kept = buffer_.take(into);
   if (kept > 0) co_return kept;
-  socket_.renew();
+  if (!idle_) socket_.renew();  // else the wait is armed already
   co_return co_await receive(into);
 }
 

@@ -16,6 +16,8 @@ Socket::Socket(Loop& loop, Fd fd, bool connected) : loop_(loop), fd_(std::move(f
 
 void Socket::close() {
   if (!is_open()) return;
+  // Closing alone does not end it while a process being started still has a copy of the descriptor.
+  lend();
   loop_.forget(std::exchange(registration_, nullptr));
   fd_ = Fd();
   hung_up_ = true;
