@@ -293,6 +293,7 @@ def bench_push(folder, mib, rounds):
     results = {"Lathe /v2/": [], "docker-registry": []}
     with lathe.Server(data=folder / "push-data") as server:
         ours = Ours(server)
+        key = ours.user.post("/api/v1/api-keys", {"name": "bench"}).created()["key"]
         idle = ours.memory(reset=True)
 
         def push(*arguments):
@@ -303,7 +304,7 @@ def bench_push(folder, mib, rounds):
         address = server.url.removeprefix("http://")
         for number in range(rounds):
             results["Lathe /v2/"].append(timed(lambda: push(
-                "--dest-creds", f"bench:{lathe.USER_PASSWORD}", f"docker://{address}/bench/image{number}:v1")))
+                "--dest-creds", f"bench:{key}", f"docker://{address}/bench/image{number}:v1")))
             ours.clear(f"image{number}")
             root, port = folder / "docker-registry", free_port()
             (folder / "registry.yml").write_text(json.dumps({

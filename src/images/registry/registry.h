@@ -75,8 +75,9 @@ class Registry final : public http::Handler {
   static const Operation* find(http::Method method, Target target);
   http::Response no_operation(const http::Request& request, Target target);
   http::Response run(const Operation& operation, http::Request& request, const Place& place);
-  /// The caller with what the operation needs, or the answer that refuses.
-  Answer visit(const Operation& operation, const http::Request& request, const Place& place, Visit& visit);
+  /// Fills in the caller with what the operation needs; an answer where that is refused with a challenge.
+  Result<std::optional<http::Response>> admit(const Operation& operation, const http::Request& request,
+                                              const Place& place, Visit& visit);
   Result<Repository> repository(std::string_view path, const http::Identity& who, bool to_write);
   http::Response challenge(const http::Request& request, const Error& error, std::string_view scope,
                            std::string_view why);

@@ -153,8 +153,8 @@ http::Response Registry::handle(http::Request& request) {
 
 http::Response Registry::run(const Operation& operation, http::Request& request, const Place& place) {
   Visit visit;
-  auto refused = this->visit(operation, request, place, visit);
-  if (refused && refused->status != 200) return *std::move(refused);
+  auto refused = admit(operation, request, place, visit);
+  if (refused && *refused) return *std::move(*refused);
   auto answer = refused ? (this->*operation.run)(request, place, visit) : Answer(std::move(refused).error());
   if (answer) return *std::move(answer);
   const Error& error = answer.error();
@@ -167,26 +167,30 @@ http::Response Registry::failure(const http::Request& request, const Error& erro
   return problem(request, error);
 }
 
-Registry::Answer Registry::visit(const Operation& operation, const http::Request& request, const Place& place,
-                                 Visit& visit) {
-  if (operation.need == Need::nothing) return http::Response();
+Result<std::optional<http::Response>> Registry::admit(const Operation& operation,
+                                                      const http::Request& request, const Place& place,
+                                                      Visit& visit) {
+  std::optional<http::Response> refused;
+  if (operation.need == Need::nothing) return refused;
   const std::string scope = scope_for(operation.need, place);
   auto caller = authority_->caller(request);
   if (!caller && caller.error().code == Code::unauthenticated) {
     const bool given = request.headers.has("authorization");
-    return challenge(request, caller.error(), scope, given ? "invalid_token" : "");
+    refused = challenge(request, caller.error(), scope, given ? "invalid_token" : "");
+    return refused;
   }
   visit.caller = TRY(std::move(caller));
   const bool allowed = scope.empty() || (place.name.empty() ? visit.caller.within("registry", "catalog", "*")
                                                             : visit.caller.within("repository", place.name,
                                                                                   action_of(operation.need)));
-  if (!allowed)
-    return challenge(request,
-                     {Code::unauthenticated, {"令牌不包含所需的权限", "the token was not issued for this"}},
-                     scope, "insufficient_scope");
-  if (place.name.empty()) return http::Response();
-  visit.repository = TRY(repository(place.name, visit.caller.who, operation.need != Need::pull));
-  return http::Response();
+  if (!allowed) {
+    const Error narrow{Code::unauthenticated, {"令牌不包含所需的权限", "the token was not issued for this"}};
+    refused = challenge(request, narrow, scope, "insufficient_scope");
+    return refused;
+  }
+  if (!place.name.empty())
+    visit.repository = TRY(repository(place.name, visit.caller.who, operation.need != Need::pull));
+  return refused;
 }
 
 Result<Repository> Registry::repository(std::string_view path, const http::Identity& who, bool to_write) {
