@@ -16,6 +16,7 @@ namespace {
 constexpr std::size_t kPiece = 1 << 20;
 constexpr std::uint64_t kFlushStep = 16ULL << 20;
 constexpr auto kPatience = std::chrono::seconds{10};  // for another request on the same upload
+constexpr std::int64_t kMostUploads = 1000;           // of a user, at a time
 constexpr Duration kTouchEvery = std::chrono::minutes{1};
 
 Path own_path(std::string_view text) {
@@ -31,7 +32,8 @@ Error no_upload(std::string_view id) {
 struct Uploads::State {
   std::timed_mutex mutex;
   store::UploadRow row;
-  Fd fd;  ///< open once the upload was worked on in this run of the server
+  Fd fd;                ///< open while somebody works on it
+  bool loaded = false;  ///< the hash and the size are those of what the file has
   ParallelSha256 hash;
   std::uint64_t size = 0, flushed = 0;
   std::unique_ptr<files::Reservation> reservation;
@@ -41,7 +43,7 @@ struct Uploads::State {
     TRY(reservation->grow(static_cast<std::int64_t>(bytes.size()), 0));
     hash.add(bytes);
     if (auto written = write_all(fd.get(), bytes); !written) {
-      fd.reset();  // what the file has is found out anew by whoever goes on
+      loaded = false;  // what the file has is found out anew by whoever goes on
       return written;
     }
     size += bytes.size();
@@ -88,10 +90,18 @@ Result<Uploads::Held> Uploads::begin(const std::string& user_id, const std::stri
   state->row = {ids_.next(), user_id, name, clock_.now()};
   state->fd = TRY(folder_.create_file(own_path(state->row.id), 0644));
   state->reservation = TRY(files_.reserve(user_id));
-  TRY(db_.write([&](db::Transaction& tx) -> Result<void> {
+  state->loaded = true;
+  auto added = db_.write([&](db::Transaction& tx) -> Result<void> {
+    if (store::count_uploads(tx, user_id) >= kMostUploads)
+      return Error{Code::resource_exhausted,
+                   {"未完成的上传过多", "too many uploads are under way; finish or cancel some"}};
     store::add_upload(tx, state->row);
     return {};
-  }));
+  });
+  if (!added) {
+    TRY(folder_.remove_tree(own_path(state->row.id)));
+    return std::move(added).error();
+  }
   state->mutex.lock();
   const std::lock_guard lock(mutex_);
   known_[state->row.id] = state;
@@ -126,22 +136,29 @@ Result<Uploads::Held> Uploads::find(const std::string& id, std::string_view user
                  std::chrono::seconds{5}};
   Held held(*this, state);
   if (state->over) return no_upload(id);
-  if (!state->fd) TRY(load(*state));
+  TRY(open_file(*state));
   TRY(touch(*state));
   return held;
 }
 
-Result<void> Uploads::load(State& state) {
+Result<void> Uploads::open_file(State& state) {
   const Fd file = TRY(folder_.open_file(own_path(state.row.id), Links::refuse));
   // For writing, by the descriptor that was found beneath the folder.
   Fd fd(::open(("/proc/self/fd/" + std::to_string(file.get())).c_str(), O_RDWR | O_CLOEXEC));
   if (!fd) return system_error("open", errno);
+  if (!state.loaded) TRY(read_again(state, fd.get()));
+  if (::lseek(fd.get(), static_cast<off_t>(state.size), SEEK_SET) < 0) return system_error("seek", errno);
+  state.fd = std::move(fd);
+  return {};
+}
+
+Result<void> Uploads::read_again(State& state, int fd) {
   auto reservation = TRY(files_.reserve(state.row.user_id));
   ParallelSha256 hash;
   std::uint64_t size = 0;
   std::string buffer(kPiece, '\0');
   while (true) {
-    const ssize_t got = ::read(fd.get(), buffer.data(), buffer.size());
+    const ssize_t got = ::read(fd, buffer.data(), buffer.size());
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return system_error("read", errno);
     if (got == 0) break;
@@ -152,7 +169,7 @@ Result<void> Uploads::load(State& state) {
   state.hash = std::move(hash);
   state.size = state.flushed = size;
   state.reservation = std::move(reservation);
-  state.fd = std::move(fd);
+  state.loaded = true;
   return {};
 }
 
@@ -194,7 +211,9 @@ Result<void> Uploads::drop_expired(Time before) {
 }
 
 Uploads::Held::~Held() {
-  if (state_) state_->mutex.unlock();
+  if (!state_) return;
+  state_->fd.reset();
+  state_->mutex.unlock();
 }
 
 const std::string& Uploads::Held::id() const {
@@ -244,7 +263,7 @@ Result<Blob> Uploads::Held::finish(std::string_view digest, BlobStore::Lease& le
   const Blob blob{is, s.size};
   const bool durable = ::fdatasync(s.fd.get()) == 0;
   const int why = errno;
-  s.fd.reset();  // the hash is closed: should this fail, whoever tries again reads the file anew
+  s.loaded = false;  // the hash is closed: should this fail, whoever tries again reads the file anew
   if (!durable) return system_error("fdatasync", why);
   TRY(uploads_->store_.take(uploads_->folder_, own_path(s.row.id), is, lease));
   TRY(uploads_->store_.sync());

@@ -45,7 +45,7 @@ class Uploads {
     std::shared_ptr<State> state_;
   };
 
-  /// A new one, for the image `name` of `user_id`.
+  /// A new one, for the image `name` of `user_id`. resource_exhausted where they have very many already.
   Result<Held> begin(const std::string& user_id, const std::string& name);
   /// not_found about `upload` if there is none of that id for that image; unavailable while another request
   /// works on it for long.
@@ -59,7 +59,8 @@ class Uploads {
   Uploads(db::Database& db, files::Files& files, BlobStore& store, IdSource& ids, const Clock& clock)
       : db_(db), files_(files), store_(store), ids_(ids), clock_(clock) {}
   Result<void> clean();
-  Result<void> load(State& state);
+  Result<void> open_file(State& state);
+  Result<void> read_again(State& state, int fd);
   Result<void> touch(State& state);
   Result<void> remove(State& state);
 

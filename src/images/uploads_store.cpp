@@ -20,6 +20,10 @@ std::optional<UploadRow> upload(db::Transaction& tx, std::string_view id) {
   return db::select_one<UploadRow>(tx, "SELECT * FROM image_uploads WHERE id = $1", {id});
 }
 
+std::int64_t count_uploads(db::Transaction& tx, std::string_view user_id) {
+  return tx.query("SELECT COUNT(*) FROM image_uploads WHERE user_id = $1", {user_id}).integer(0, 0);
+}
+
 std::vector<std::string> upload_ids(db::Transaction& tx) {
   const auto rows = tx.query("SELECT id FROM image_uploads");
   std::vector<std::string> out;

@@ -18,6 +18,7 @@ struct UploadRow {
 
 void add_upload(db::Transaction& tx, const UploadRow& row);
 std::optional<UploadRow> upload(db::Transaction& tx, std::string_view id);
+std::int64_t count_uploads(db::Transaction& tx, std::string_view user_id);
 std::vector<std::string> upload_ids(db::Transaction& tx);
 std::vector<UploadRow> uploads_until(db::Transaction& tx, Time touched);
 void touch_upload(db::Transaction& tx, std::string_view id, Time now);

@@ -8,6 +8,7 @@ import re
 
 import pytest
 
+import lathe
 import registry
 from registry import CONFIG, EMPTY, INDEX, LAYER, MANIFEST, Image, described, digest, error_codes
 
@@ -203,6 +204,19 @@ def test_an_upload_can_be_cancelled(repository):
         answer = repository.request(method, where, query={"digest": NOWHERE})
         assert answer.status == 404, method
     assert error_codes(answer) == ["BLOB_UPLOAD_UNKNOWN"]
+
+
+def test_uploads_that_nobody_ends_are_limited(server):
+    made = registry.Repository(server, server.new_user(), "many")
+    made.authorization = "Bearer " + server.client().log_in(made.name.split("/")[0], lathe.USER_PASSWORD).token
+    where = [made.begin() for _ in range(1000)]
+    answer = made.request("POST", made.at("blobs/uploads/"))
+    assert answer.status == 429 and error_codes(answer) == ["TOOMANYREQUESTS"]
+    assert made.request("DELETE", where[0]).status == 204
+    made.push_blob(b"one more")
+    # None of them holds a file open.
+    links = [os.readlink(f"/proc/{server.process.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{server.process.pid}/fd")]
+    assert not [link for link in links if "/.uploads/" in link]
 
 
 def test_the_empty_blob(repository):

@@ -88,6 +88,7 @@ Registry::Answer Registry::put_manifest(http::Request& request, const Place& pla
   if (visit.repository.name == kHostImage)
     return Error{Code::permission_denied, {"名称已保留", "this name is the platform's own"}};
 
+  const auto reservation = TRY(p_.uploads.reserve(visit.repository.owner_id, request.body.size()));
   BlobStore::Lease lease(p_.store);
   TRY(p_.store.put(request.body, lease));
   TRY(p_.store.sync());

@@ -1,0 +1,2 @@
+-- A user may have so many pushes under way.
+CREATE INDEX image_uploads_by_user ON image_uploads (user_id);
