@@ -15,6 +15,17 @@ constexpr std::size_t kMaxAnswerHead = 64 * 1024;
 /// A replica that cannot be reached gets nothing for this long where there is another.
 constexpr std::chrono::seconds kShun{1};
 
+/// Of this thread: malloc is slow with this size.
+thread_local std::vector<std::unique_ptr<char[]>> unused_buffers;
+constexpr std::size_t kBuffersKept = 64;
+
+std::unique_ptr<char[]> take_buffer() {
+  if (unused_buffers.empty()) return std::make_unique_for_overwrite<char[]>(kReadSize);
+  auto out = std::move(unused_buffers.back());
+  unused_buffers.pop_back();
+  return out;
+}
+
 bool repeatable(http::Method method) {
   return method == http::Method::get || method == http::Method::head || method == http::Method::options ||
          method == http::Method::put || method == http::Method::del;
@@ -26,7 +37,7 @@ std::span<char> Exchange::Received::room() {
   if (begin_ == end_) begin_ = end_ = 0;
   if (capacity_ - end_ < kReadSize / 4) {
     const std::size_t larger = std::max(kReadSize, 2 * (end_ - begin_));
-    auto data = std::make_unique_for_overwrite<char[]>(larger);
+    auto data = larger == kReadSize ? take_buffer() : std::make_unique_for_overwrite<char[]>(larger);
     std::copy_n(data_.get() + begin_, end_ - begin_, data.get());
     end_ -= begin_;
     begin_ = 0;
@@ -39,6 +50,8 @@ std::span<char> Exchange::Received::room() {
 void Exchange::Received::consume(std::size_t bytes) {
   begin_ += bytes;
   if (begin_ != end_) return;
+  if (capacity_ == kReadSize && unused_buffers.size() < kBuffersKept)
+    unused_buffers.push_back(std::move(data_));
   data_.reset();
   capacity_ = begin_ = end_ = 0;
 }
@@ -126,8 +139,11 @@ http::Task<Exchange::Outcome> Exchange::run_once(const Forward& forward) {
                                            .plain_answer = forward.count_tokens});
     lease_->bytes_in.fetch_add(forward.body.size(), std::memory_order_relaxed);
     // An upstream may answer before it has read everything, and close: its answer counts all the same.
-    const bool sent = co_await upstream_->socket.write(head, forward.body);
-    if (!sent && left_) co_return Outcome::left;
+    std::string_view first = head, second = forward.body;
+    if (!upstream_->socket.write_now(first, second)) {
+      const bool sent = co_await upstream_->socket.write(first, second);
+      if (!sent && left_) co_return Outcome::left;
+    }
   }
   if (!forward.body_read && framing.kind != Framing::Kind::none) {
     body_touched_ = sending_.running = true;
@@ -233,8 +249,11 @@ http::Task<Exchange::Outcome> Exchange::relay_answer() {
       parser.reset();
       continue;
     }
-    const bool more = co_await read_upstream();
-    if (!more) co_return broken_connection();
+    // What read_upstream does, without a frame of its own: every answer waits here.
+    const bool worth = co_await upstream_->socket.readable();
+    const auto got = worth ? upstream_->socket.try_read(received_.room()) : 0;
+    if (got == 0) co_return broken_connection();
+    if (got > 0) received_.add(static_cast<std::size_t>(got));
   }
   lease_->first_byte.add(Moment::clock::now() - lease_.since());
   if (parser.status() >= 500) lease_->failures.fetch_add(1, std::memory_order_relaxed);
@@ -268,7 +287,11 @@ http::Task<Exchange::Outcome> Exchange::relay_answer() {
     // The head leaves together with what there is of the body: one system call for a small answer.
     const std::string_view body = framing.kind == Framing::Kind::none ? std::string_view() : here;
     if (scans_) usage_.feed(body);
-    const bool sent = co_await client_.write(head, body);
+    bool sent = true;
+    if (const std::size_t now = client_.write_now(head, body); now < head.size() + body.size()) {
+      const std::size_t of_head = std::min(now, head.size());
+      sent = co_await client_.write(std::string_view(head).substr(of_head), body.substr(now - of_head));
+    }
     lease_->bytes_out.fetch_add(body.size(), std::memory_order_relaxed);
     received_.consume(body.size());
     client_.finish(status, true);

@@ -71,7 +71,7 @@ class Proxy final : public Gateway, public http::IoHandler {
     co_await front.serve();
   }
 
-  http::Task<> serve(http::Connection& connection, http::Request head) override {
+  http::Task<> serve(http::Connection& connection, const http::Request& head) override {
     const auto caller = hooks_.authenticate(head);
     if (!caller.ok()) {
       co_await refuse(connection, head, caller.error(), {});
@@ -85,21 +85,16 @@ class Proxy final : public Gateway, public http::IoHandler {
     } else if (is_openai(head.path)) {
       co_await serve_openai(connection, head, *caller);
     } else {
-      co_await serve_path(connection, head, *caller);
+      const std::string_view below = std::string_view(head.path).substr(kServe.size());
+      const std::string name(below.substr(0, below.find('/')));
+      Forward forward;
+      forward.target = after_service(head.raw_target);
+      forward.count_tokens = is_openai(below.substr(name.size()));
+      co_await forward_to(connection, head, *caller, name, forward, {});
     }
   }
 
  private:
-  http::Task<> serve_path(http::Connection& connection, const http::Request& head,
-                          const http::Identity& caller) {
-    const std::string_view below = std::string_view(head.path).substr(kServe.size());
-    const std::string name(below.substr(0, below.find('/')));
-    Forward forward;
-    forward.target = after_service(head.raw_target);
-    forward.count_tokens = is_openai(std::string_view(head.path).substr(kServe.size() + name.size()));
-    co_await forward_to(connection, head, caller, name, forward, {});
-  }
-
   http::Task<> serve_openai(http::Connection& connection, const http::Request& head,
                             const http::Identity& caller) {
     if (head.method != http::Method::post) {
@@ -155,20 +150,21 @@ class Proxy final : public Gateway, public http::IoHandler {
                 }};
     std::optional<Error> last;
     for (int attempt = 0; attempt < kTries; ++attempt) {
-      auto place = co_await router_.find(quest);
-      if (!place.ok()) {
-        if (place.error().code == Code::cancelled) co_return;
-        co_await refuse(connection, head, place.error(), param, quest.retry_after);
+      auto place = router_.find_now(quest);
+      if (!place) place.emplace(co_await router_.find(quest));
+      if (!place->ok()) {
+        if (place->error().code == Code::cancelled) co_return;
+        co_await refuse(connection, head, place->error(), param, quest.retry_after);
         co_return;
       }
-      if (place->grpc) {
+      if ((*place)->grpc) {
         last = Error{Code::failed_precondition,
                      {"此服务只接受 gRPC 调用", "this service takes gRPC calls only"}};
         break;
       }
-      forward.target = join(place->path, rest);
-      note(connection, place->lease);
-      Exchange exchange(connection, head, options_, std::move(place->lease));
+      forward.target = join((*place)->path, rest);
+      note(connection, (*place)->lease);
+      Exchange exchange(connection, head, options_, std::move((*place)->lease));
       const auto outcome = co_await exchange.run(forward);
       count(exchange);
       if (outcome == Exchange::Outcome::answered || outcome == Exchange::Outcome::left) co_return;

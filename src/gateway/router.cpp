@@ -19,21 +19,29 @@ void Router::set_routes(std::vector<ServiceRoute> services) {
     if (!waiting.contains(id)) room_.release(id);
 }
 
-http::Task<Result<Place>> Router::find(Quest& quest) {
+std::optional<Result<Place>> Router::find_now(Quest& quest) {
   for (;;) {
     const auto table = registry_.table();
     Service* service = table->find(quest.service);
     if (!service || !hooks_.may_call(quest.caller, service->route()))
-      co_return not_found({"服务", "service"}, quest.service);
+      return not_found({"服务", "service"}, quest.service);
     auto choice = service->choose(Moment::clock::now(), quest.failed);
-    if (choice.kind == Service::Choice::Kind::chosen) {
-      Place place;
-      place.lease = std::move(choice.lease);
-      place.path = choice.version->path;
-      place.grpc = choice.version->grpc;
-      co_return place;
-    }
     if (choice.kind == Service::Choice::Kind::stale) continue;
+    if (choice.kind == Service::Choice::Kind::none) return std::nullopt;
+    Place place;
+    place.lease = std::move(choice.lease);
+    place.path = choice.version->path;
+    place.grpc = choice.version->grpc;
+    return Result<Place>(std::move(place));
+  }
+}
+
+http::Task<Result<Place>> Router::find(Quest& quest) {
+  for (;;) {
+    if (auto now = find_now(quest)) co_return std::move(*now);
+    const auto table = registry_.table();
+    Service* service = table->find(quest.service);
+    if (!service || service->has_upstream()) continue;
     quest.retry_after = service->route().hold.retry_after;
     if (!quest.held_until) {
       if (events_.waiting) events_.waiting(service->state()->id);

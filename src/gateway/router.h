@@ -40,6 +40,8 @@ class Router {
   Registry& registry() { return registry_; }
   const Registry& registry() const { return registry_; }
 
+  /// The same where nobody has to wait; nothing where somebody may have to.
+  std::optional<Result<Place>> find_now(Quest& quest);
   /// An upstream, now or when there is one. Errors: not_found (no such service for this caller), unavailable,
   /// cancelled (the client has left).
   http::Task<Result<Place>> find(Quest& quest);

@@ -32,7 +32,7 @@ class IoHandler {
   virtual bool wants(const Request& head) = 0;
   /// Answers one request by writing raw bytes and calling Connection::finish. Runs on the connection's I/O
   /// thread and must never block it. The connection lives until the coroutine ends. Exceptions cut it.
-  virtual Task<> serve(Connection& connection, Request head) = 0;
+  virtual Task<> serve(Connection& connection, const Request& head) = 0;
   /// Serves a connection that begins with HTTP/2's preface, which is still to be read (Connection::read_raw),
   /// until it ends. False: HTTP/2 is not spoken.
   virtual bool speaks_http2() const { return false; }
@@ -74,6 +74,8 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   Task<Result<std::size_t>> read_body(std::span<char> into);
   /// Writes the pieces; false: the client has left, or took nothing for the write timeout.
   Task<bool> write(std::string_view first, std::string_view second = {}, std::string_view third = {});
+  /// As many bytes of both as are taken at once, perhaps none; `write` does the rest. For little at a time.
+  std::size_t write_now(std::string_view first, std::string_view second);
   /// What comes after the head, as it is; 0 is the end. For a connection that changed its protocol.
   Task<std::size_t> read_raw(std::span<char> into);
   /// The answer is complete. `reusable`: it was framed so that another may follow; the connection goes on if

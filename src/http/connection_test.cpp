@@ -18,7 +18,7 @@ class EchoHandler final : public IoHandler {
  public:
   bool wants(const Request& head) override { return head.path.starts_with("/io/"); }
 
-  Task<> serve(Connection& connection, Request head) override {
+  Task<> serve(Connection& connection, const Request& head) override {
     if (head.path == "/io/throw") throw std::runtime_error("serve");
     const std::string top = fmt::format(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Method: {}\r\n\r\n", head.method_text);

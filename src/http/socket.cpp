@@ -94,6 +94,15 @@ std::ptrdiff_t Socket::try_write(std::span<const iovec> pieces) {
   }
 }
 
+bool Socket::write_now(std::string_view& first, std::string_view& second) {
+  const auto sent = try_write(first, second);
+  if (sent <= 0) return false;
+  const auto of_first = std::min(static_cast<std::size_t>(sent), first.size());
+  first.remove_prefix(of_first);
+  second.remove_prefix(static_cast<std::size_t>(sent) - of_first);
+  return first.empty() && second.empty();
+}
+
 Task<bool> Socket::write(std::string_view first, std::string_view second) {
   while (!first.empty() || !second.empty()) {
     const bool worth = co_await writable();

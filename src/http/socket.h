@@ -43,6 +43,8 @@ class Socket {
   /// Bytes written, 0 for a broken connection, kWouldBlock.
   std::ptrdiff_t try_write(std::string_view first, std::string_view second = {});
   std::ptrdiff_t try_write(std::span<const iovec> pieces);
+  /// True if all of both was written at once; else what is left of them is in their place.
+  bool write_now(std::string_view& first, std::string_view& second);
 
   /// All bytes of both; false once broken or cancelled.
   Task<bool> write(std::string_view first, std::string_view second = {});
