@@ -419,6 +419,7 @@ void Controller::publish() {
       to.id = version.id;
       to.rate = static_cast<int>(version.rate);
       to.path = deployment.path;
+      to.grpc = version.spec.request_method == "grpc";
       for (const auto& replica : world.replicas.at(version.id))
         if (replica.state == "ready")
           to.upstreams.push_back({replica.id, options_.host, static_cast<std::uint16_t>(replica.port)});

@@ -151,8 +151,6 @@ Result<store::VersionRow> VersionBuilder::build(const wire::ModelServerVersion& 
   }
   if (request.hyperParameterList) spec.hyper_parameters = json::print(*request.hyperParameterList);
   spec.request_method = request.reqMethod.empty() ? "rest" : request.reqMethod;
-  if (spec.request_method == "grpc")
-    return invalid_field(under(field, "reqMethod"), {"目前只支持 rest", "only rest is supported so far"});
   if (!request.imagePorts.empty())
     spec.port = TRY(read_number(request.imagePorts, 1, 65535, under(field, "imagePorts")));
   TRY(choose_command(request, field, spec));
