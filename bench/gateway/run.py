@@ -12,10 +12,12 @@ it), requests a second and the 99th percentile, each as Lathe's part of the bett
 """
 
 import argparse
+import contextlib
 import json
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -154,7 +156,8 @@ class Lathe:
 
     name = "lathe"
 
-    def __init__(self, log, command, binary):
+    def __init__(self, log, command, binary, rates=(100,)):
+        self.rates = rates
         os.environ["LATHE_BINARY"] = binary
         limits = {"maxConnections": 100000}
         self.server = Server(config={"log": {"access": log}, "limits": limits})
@@ -166,13 +169,14 @@ class Lathe:
         made = admin.post("/model/modelServer/createModelInferenceServer", {
             "modelServer": {"name": "bench", "createUser": admin.id, "path": ""},
             "modelServerVersions": [{
-                "command": self.command, "cpu": 1, "memory": 1, "image": "host", "rate": 100,
-                "predictMinReplicas": 1, "predictMaxReplicas": 1, "reqMethod": "rest"}]})
+                "command": self.command, "cpu": 1, "memory": 1, "image": "host", "rate": rate,
+                "predictMinReplicas": 1, "predictMaxReplicas": 1, "reqMethod": "rest"} for rate in self.rates]})
         self.id = made.payload["id"]
 
         def ready():
             replicas = self.server.admin.get(f"/api/v1/deployments/{self.id}/replicas").ok()["items"]
-            return [r for r in replicas if r["state"] == "ready"]
+            ready = [r for r in replicas if r["state"] == "ready"]
+            return ready if len(ready) == len(self.rates) else None
 
         self.replica = wait_until(ready, what="the replica")[0]
         key = admin.post("/api/v1/api-keys", {"name": "bench"}).created()
@@ -193,7 +197,7 @@ class Lathe:
     def stop(self):
         if self.server.url:
             self.server.admin.post(f"/api/v1/deployments/{self.id}/stop").ok()
-            wait_until(lambda: not listens(self.replica["port"]), what="the replica's end")
+            wait_until(lambda: not listens(self.replica["port"]), what="the replica's end", timeout=60)
         self.server.stop()
         self.server.remove()
 
@@ -240,12 +244,64 @@ def compare(proxies, rounds, connections, seconds):
     return out
 
 
+def compare_streams(proxies, direct_port, program, count):
+    """Delays in µs from the making of a token to its reader, and from the request to the first token."""
+    print(f"\n{count} streams of 50 tokens a second" + " " * 6 + "first token p50    p99   token p50    p99")
+    for proxy in [None, *proxies]:
+        port, path = (direct_port, "/") if proxy is None else (proxy.port, proxy.path)
+        headers = [f"{name}: {value}" for name, value in (proxy.headers if proxy else {}).items()]
+        before = processor_seconds(proxy.pid) if proxy else 0
+        out = subprocess.run(["taskset", "-c", LOAD_CPU, program, "read", str(port), path, str(count), "10", *headers],
+                             check=True, capture_output=True, text=True).stdout
+        spent = processor_seconds(proxy.pid) - before if proxy else 0
+        got = json.loads(out)
+        print(f"{proxy.name if proxy else 'direct':32} {got['first'][0]:16.0f} {got['first'][1]:6.0f} "
+              f"{got['token'][0]:11.0f} {got['token'][1]:6.0f}   CPU {spent / got['tokens'] * 1e6:.1f} µs/token")
+
+
+def idle_memory(proxies, count):
+    """Each connection has made one request."""
+    print(f"\nmemory of {count} idle connections")
+    for proxy in proxies:
+        before, kept = resident_bytes(proxy.pid), []
+        head = "".join(f"{name}: {value}\r\n" for name, value in proxy.headers.items())
+        ask = f"GET {proxy.path} HTTP/1.1\r\nHost: h\r\n{head}\r\n".encode()
+        for _ in range(count):
+            one = socket.create_connection(("127.0.0.1", proxy.port))
+            one.sendall(ask)
+            while not one.recv(65536).endswith(b"x"):
+                pass
+            kept.append(one)
+        print(f"{proxy.name:10} {(resident_bytes(proxy.pid) - before) / count:8.0f} bytes a connection")
+        for one in kept:
+            one.close()
+
+
+def split(command, binary):
+    """A million requests to two versions of 90 and 10."""
+    lathe = Lathe(False, command, binary, rates=(90, 10))
+    try:
+        lathe.start()
+        LOAD_HEADERS.clear()
+        LOAD_HEADERS.update(lathe.headers)
+        counts = []
+        while sum(counts) < 1_000_000:
+            wrk(lathe, 64, 10)
+            items = lathe.server.admin.get(f"/api/v1/deployments/{lathe.id}/metrics").ok()["items"]
+            counts = sorted(item["requests"] for item in items)
+        share = counts[0] / sum(counts) * 100
+        print(f"\nsplit 90/10: {counts[1]} and {counts[0]} of {sum(counts)} requests, {share:.4f} % to the smaller")
+        assert abs(share - 10) <= 0.1
+    finally:
+        lathe.stop()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4, help="of one measurement")
     parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--only", choices=["requests", "streams", "idle"])
+    parser.add_argument("--only", choices=["requests", "streams", "idle", "split"])
     options = parser.parse_args()
     binary = os.path.abspath(os.environ["LATHE_BINARY"])
     for program in ("nginx", "haproxy", "wrk", "taskset"):
@@ -254,22 +310,45 @@ def main():
     print("load before:", *os.getloadavg())
     folder = pathlib.Path(tempfile.mkdtemp(prefix="lathe-bench-"))
     command = f"cat > /tmp/upstream.conf <<END\n{UPSTREAM.replace('PORT', '${port}')}\nEND\nexec taskset -c {LOAD_CPU} nginx -c /tmp/upstream.conf"
-    for log in (False, True):
-        started = []
-        try:
-            lathe = Lathe(log, command, binary)
-            started.append(lathe)
-            lathe.start()
-            LOAD_HEADERS.update(lathe.headers)
-            for kind in (Nginx, HaProxy):
-                started.append(kind(folder, lathe.replica["port"], log).start())
-            print("\nwith an access log" if log else "\nwithout an access log")
-            compare(started, options.rounds, options.connections, options.seconds)
-        finally:
-            for one in started:
-                one.stop()
+    program = ROOT / "build/release/bench_gateway"
+    wanted = [options.only] if options.only else ["requests", "streams", "idle", "split"]
+    upstream = command
+    for log in (False, True) if {"requests", "idle"} & set(wanted) else ():
+        with running(folder, binary, command, log) as started:
+            if "requests" in wanted:
+                print("\nwith an access log" if log else "\nwithout an access log")
+                compare(started, options.rounds, options.connections, options.seconds)
+            if "idle" in wanted and not log:
+                # HAProxy's buffers and this machine's limit on descriptors allow no more for all three.
+                few = min(20000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1500)
+                idle_memory([one for one in started if one.name != "haproxy"], few)
+    if "streams" in wanted:
+        command = f"exec taskset -c {LOAD_CPU} {program} upstream $PORT"
+        with running(folder / "streams", binary, command, False) as started:
+            compare_streams(started, started[0].replica["port"], program, 1000)
+    if "split" in wanted:
+        split(upstream.replace("/tmp/upstream.conf", "/tmp/upstream-$PORT.conf"), binary)
     shutil.rmtree(folder)
     print("load after:", *os.getloadavg())
+
+
+@contextlib.contextmanager
+def running(folder, binary, command, log):
+    """Lathe with the upstream as its replica, and the peers in front of the same."""
+    folder.mkdir(exist_ok=True)
+    started = []
+    try:
+        lathe = Lathe(log, command, binary)
+        started.append(lathe)
+        lathe.start()
+        LOAD_HEADERS.clear()
+        LOAD_HEADERS.update(lathe.headers)
+        for kind in (Nginx, HaProxy):
+            started.append(kind(folder, lathe.replica["port"], log).start())
+        yield started
+    finally:
+        for one in reversed(started):
+            one.stop()
 
 
 if __name__ == "__main__":

@@ -106,10 +106,14 @@ Result<void> App::construct_features() {
 }
 
 Result<void> App::construct_serving() {
+  usage_ = std::make_unique<gateway::UsageLedger>(*db_, clock_);
   gateway_ = gateway::Gateway::create(
-      {}, {.authenticate = [this](const http::Request& request) { return accounts_->authenticate(request); },
-           .may_call = [](const http::Identity& caller,
-                          const gateway::ServiceRoute&) { return !caller.user_id.empty(); }});
+      {},
+      {.authenticate = [this](const http::Request& request) { return accounts_->authenticate(request); },
+       .may_call = [](const http::Identity& caller,
+                      const gateway::ServiceRoute&) { return !caller.user_id.empty(); },
+       .used = [this](const http::Request& request, const http::Identity& caller, const std::string& service,
+                      const gateway::Usage& usage) { usage_->record(request, caller, service, usage); }});
   auto free_gpus = [this](db::Transaction& tx) {
     engines::GpuPool pool(gpus_.devices);
     for (const auto& held : jobs_->held_by_jobs())
@@ -170,6 +174,7 @@ void App::add_routes() {
   algorithms_->add_routes(*api_);
   jobs_->add_routes(*api_);
   serving_->add_routes(*api_);
+  usage_->add_routes(*api_);
 }
 
 Result<void> App::mount_registry() {

@@ -20,6 +20,7 @@
 #include "engines/gpu/nvml.h"
 #include "files/files.h"
 #include "gateway/gateway.h"
+#include "gateway/usage.h"
 #include "http/api.h"
 #include "http/metrics.h"
 #include "http/mounts.h"
@@ -79,6 +80,7 @@ class App {
   std::unique_ptr<files::Files> files_;
   RunListeners run_listeners_;
   std::unique_ptr<engines::Engine> engine_;
+  std::unique_ptr<gateway::UsageLedger> usage_;
   std::unique_ptr<gateway::Gateway> gateway_;
   std::unique_ptr<datasets::Datasets> datasets_;
   std::unique_ptr<images::Images> images_;

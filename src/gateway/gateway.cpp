@@ -166,8 +166,10 @@ class Proxy final : public Gateway, public http::IoHandler {
       note(connection, (*place)->lease);
       Exchange exchange(connection, head, options_, std::move((*place)->lease));
       const auto outcome = co_await exchange.run(forward);
-      count(exchange);
-      if (outcome == Exchange::Outcome::answered || outcome == Exchange::Outcome::left) co_return;
+      if (outcome == Exchange::Outcome::answered || outcome == Exchange::Outcome::left) {
+        count(head, caller, exchange);
+        co_return;
+      }
       last = exchange.error();
       if (outcome == Exchange::Outcome::failed) break;
       quest.failed = exchange.lease().get();
@@ -184,11 +186,11 @@ class Proxy final : public Gateway, public http::IoHandler {
     connection.annotate(std::move(words));
   }
 
-  static void count(const Exchange& exchange) {
-    const auto& usage = exchange.usage();
-    if (!usage) return;
-    exchange.lease()->prompt_tokens.fetch_add(usage->prompt_tokens, std::memory_order_relaxed);
-    exchange.lease()->completion_tokens.fetch_add(usage->completion_tokens, std::memory_order_relaxed);
+  void count(const http::Request& head, const http::Identity& caller, const Exchange& exchange) const {
+    const Usage usage = exchange.usage().value_or(Usage{});
+    exchange.lease()->prompt_tokens.fetch_add(usage.prompt_tokens, std::memory_order_relaxed);
+    exchange.lease()->completion_tokens.fetch_add(usage.completion_tokens, std::memory_order_relaxed);
+    if (hooks_.used) hooks_.used(head, caller, exchange.lease()->service_id, usage);
   }
 
   http::Task<> list_models(http::Connection& connection, const http::Request& head,

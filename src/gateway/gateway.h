@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "gateway/usage_scanner.h"
 #include "http/api.h"
 #include "http/message.h"
 #include "http/server.h"
@@ -63,6 +64,11 @@ struct Hooks {
   std::function<Result<http::Identity>(const http::Request&)> authenticate;
   /// May they call this service?
   std::function<bool(const http::Identity&, const ServiceRoute&)> may_call;
+  /// A request was passed on to this service, with what its answer told of tokens; on I/O threads. May be
+  /// unset.
+  std::function<void(const http::Request&, const http::Identity&, const std::string& service_id,
+                     const Usage&)>
+      used = {};
 };
 
 /// Upper bounds of the times counted, in seconds.

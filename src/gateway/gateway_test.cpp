@@ -1,6 +1,9 @@
 #include "gateway/gateway.h"
 
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <thread>
 
@@ -208,6 +211,54 @@ TEST_F(GatewayTest, TriesAnotherReplicaWhereNothingWasSent) {
   gateway_->set_routes({service({upstream("dead", closed), upstream("a", back_.port())})});
   for (int i = 0; i < 4; ++i)
     EXPECT_EQ(send("POST /serve/llm/x", "Content-Length: 2\r\n\r\nok").body, "POST /x ok");
+}
+
+/// Reads a request, and dies.
+class DyingUpstream {
+ public:
+  DyingUpstream() : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    EXPECT_EQ(::bind(fd_, reinterpret_cast<sockaddr*>(&address), size), 0);
+    EXPECT_EQ(::listen(fd_, 64), 0);
+    EXPECT_EQ(::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size), 0);
+    port_ = ntohs(address.sin_port);
+    thread_ = std::thread([this] {
+      for (int one = 0; (one = ::accept(fd_, nullptr, nullptr)) >= 0; ::close(one)) {
+        char dropped[4096];
+        if (::recv(one, dropped, sizeof dropped, 0) > 0) ++deaths;
+      }
+    });
+  }
+  ~DyingUpstream() {
+    ::shutdown(fd_, SHUT_RDWR);
+    thread_.join();
+    ::close(fd_);
+  }
+  std::uint16_t port() const { return port_; }
+  std::atomic<int> deaths{0};
+
+ private:
+  int fd_;
+  std::uint16_t port_ = 0;
+  std::thread thread_;
+};
+
+TEST_F(GatewayTest, WhatMayBeRepeatedOutlivesItsReplica) {
+  DyingUpstream dying;
+  gateway_->set_routes({service({upstream("dying", dying.port()), upstream("a", back_.port())})});
+  for (int i = 0; i < 10; ++i) {
+    EXPECT_EQ(send("GET /serve/llm/hello").status, 200);
+    EXPECT_EQ(send("PUT /serve/llm/x", "Content-Length: 2\r\n\r\nok").body, "PUT /x ok");
+  }
+  EXPECT_GT(dying.deaths, 0);
+  const int before = dying.deaths;
+  int refused = 0;
+  for (int i = 0; i < 10; ++i)
+    refused += send("POST /serve/llm/x", "Content-Length: 2\r\n\r\nok").status == 503;
+  EXPECT_EQ(refused, dying.deaths - before) << "what may have been done is not done again";
 }
 
 TEST_F(GatewayTest, ASilentReplicaIsGivenUp) {

@@ -168,7 +168,11 @@ http::Task<Result<void>> H2Front::try_place(std::shared_ptr<H2Call> call) {
     call->lease = std::move(place->lease);
     call->collected.clear();
     call->head_bytes = 0;
-    if (reached && upstream->take(call, path)) co_return Result<void>();
+    if (reached && upstream->take(call, path)) {
+      const Usage no_tokens;
+      if (hooks_.used) hooks_.used(call->head, *caller, call->lease->service_id, no_tokens);
+      co_return Result<void>();
+    }
     call->lease->shun(loop().now() + std::chrono::seconds{1});
     call->lease->failures.fetch_add(1, std::memory_order_relaxed);
     call->lease = Lease();

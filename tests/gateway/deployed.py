@@ -26,9 +26,7 @@ def deploy(server, name, command, method="rest", path=""):
 
 def stop(server, service):
     """The replica's process would outlive the server."""
-    server.admin.post(f"/api/v1/deployments/{service}/stop").ok()
-    lathe.wait_until(lambda: all(r["state"] == "ended" for r in
-                                 server.admin.get(f"/api/v1/deployments/{service}/replicas").ok()["items"]),
+    lathe.wait_until(lambda: server.admin.delete(f"/api/v1/deployments/{service}").status in (204, 404),
                      what="the replica's end")
 
 
