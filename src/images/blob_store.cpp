@@ -15,6 +15,7 @@ namespace lathe::images {
 
 namespace {
 
+constexpr std::size_t kMostBehind = 32 << 20;  // of the hashing, while the disk is slow: few import at a time
 constexpr std::uint64_t kFlushStep = 16ULL << 20;
 
 Path own_path(std::string_view text) {
@@ -57,7 +58,7 @@ struct BlobStore::Writer::State {
   std::string name;  ///< of the staged file; "" while the bytes are in memory
   Fd fd;
   std::string bytes;
-  ParallelSha256 hash;
+  ParallelSha256 hash{kMostBehind};
   Blob blob;
   std::uint64_t flushed = 0;
   bool durable = false, kept = false;

@@ -7,7 +7,6 @@
 #include <mutex>
 #include <thread>
 #include <utility>
-#include <vector>
 
 namespace lathe::images {
 
@@ -15,7 +14,6 @@ namespace {
 
 constexpr std::uint64_t kWorthAThread = 2 << 20;
 constexpr std::size_t kPiece = 256 << 10;
-constexpr std::size_t kPieces = 8;
 
 }  // namespace
 
@@ -25,9 +23,8 @@ struct ParallelSha256::Worker {
     std::size_t size = 0;
   };
 
-  explicit Worker(Sha256& hash) : hash_(hash), pieces_(kPieces), thread_([this] { run(); }) {
-    for (Piece& piece : pieces_) free_.push_back(&piece);
-  }
+  Worker(Sha256& hash, std::size_t most_pieces)
+      : hash_(hash), most_pieces_(std::max<std::size_t>(2, most_pieces)), thread_([this] { run(); }) {}
 
   ~Worker() {
     hand_over();
@@ -41,7 +38,7 @@ struct ParallelSha256::Worker {
 
   void add(std::string_view bytes) {
     while (!bytes.empty()) {
-      if (!filling_) filling_ = take(free_);
+      if (!filling_) filling_ = next_free();
       const std::size_t n = std::min(bytes.size(), kPiece - filling_->size);
       std::memcpy(filling_->bytes.get() + filling_->size, bytes.data(), n);
       filling_->size += n;
@@ -51,6 +48,14 @@ struct ParallelSha256::Worker {
   }
 
  private:
+  Piece* next_free() {
+    {
+      const std::lock_guard lock(mutex_);
+      if (free_.empty() && pieces_.size() < most_pieces_) return &pieces_.emplace_back();
+    }
+    return take(free_);
+  }
+
   void hand_over() {
     if (Piece* piece = std::exchange(filling_, nullptr)) put(full_, piece);
   }
@@ -82,7 +87,8 @@ struct ParallelSha256::Worker {
   }
 
   Sha256& hash_;
-  std::vector<Piece> pieces_;
+  const std::size_t most_pieces_;
+  std::deque<Piece> pieces_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::deque<Piece*> free_, full_;
@@ -91,10 +97,10 @@ struct ParallelSha256::Worker {
   std::thread thread_;
 };
 
-ParallelSha256::ParallelSha256() = default;
+ParallelSha256::ParallelSha256(std::size_t most_behind) : most_behind_(most_behind) {}
 ParallelSha256::~ParallelSha256() = default;
 
-ParallelSha256::ParallelSha256(ParallelSha256&& other) noexcept {
+ParallelSha256::ParallelSha256(ParallelSha256&& other) noexcept : most_behind_(other.most_behind_) {
   *this = std::move(other);
 }
 
@@ -102,13 +108,14 @@ ParallelSha256& ParallelSha256::operator=(ParallelSha256&& other) noexcept {
   other.settle();  // the thread refers to the other's hash
   settle();
   hash_ = std::move(other.hash_);
+  most_behind_ = other.most_behind_;
   total_ = other.total_;
   return *this;
 }
 
 void ParallelSha256::add(std::string_view bytes) {
   total_ += bytes.size();
-  if (!worker_ && total_ >= kWorthAThread) worker_ = std::make_unique<Worker>(hash_);
+  if (!worker_ && total_ >= kWorthAThread) worker_ = std::make_unique<Worker>(hash_, most_behind_ / kPiece);
   if (worker_) {
     worker_->add(bytes);
   } else {
