@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <limits>
+#include <numeric>
 #include <tuple>
+#include <utility>
 
 namespace lathe::admission {
 
@@ -124,25 +126,21 @@ class Round {
     }
   }
 
-  Verdict judge(const Candidate& candidate) {
-    const ResourceTotal need = total_of(candidate.groups);
-    Cause cause = why_not(candidate, need);
-    Verdict verdict{.job_id = candidate.id, .start = false, .gpus = {}, .cause = {}};
-    if (cause.reason != Reason::none) {
-      verdict.cause = std::move(cause);
+  Verdict judge(std::size_t place, const Candidate& candidate) {
+    Verdict verdict{.place = place, .start = false, .gpus = {}, .cause = {}};
+    const Alike alike{candidate.demand.get(), candidate.group_id, candidate.user_id, candidate.time_limit};
+    if (const auto known = refused_.find(alike); known != refused_.end()) {
+      verdict.cause = known->second;
       return verdict;
     }
-    auto grants = gpus_[candidate.group_id].place(gpu_needs(candidate.groups));
-    if (!grants) {
-      Pool& pool = groups_[candidate.group_id];
-      if (!pool.reserved) pool.reserve(candidate, need, holdings_of_group(candidate.group_id));
-      verdict.cause = {.reason = Reason::waiting_for_capacity,
-                       .detail = {"没有合适的空闲 GPU", "no GPU with enough room is free"}};
-      return verdict;
+    Cause cause = decide(candidate, verdict);
+    if (verdict.start) {
+      refused_.clear();
+    } else {
+      // A reservation that was made just now may hold back those before which it was not made.
+      if (std::exchange(reserved_now_, false)) refused_.clear();
+      verdict.cause = refused_[alike] = std::make_shared<const Cause>(std::move(cause));
     }
-    start(candidate, need);
-    verdict.start = true;
-    verdict.gpus = std::move(*grants);
     return verdict;
   }
 
@@ -153,10 +151,40 @@ class Round {
   }
 
  private:
+  /// Two of these get the same answer as long as nothing starts and nothing is reserved between them.
+  struct Alike {
+    const Demand* demand;
+    std::string_view group_id, user_id;
+    Duration time_limit;
+    auto operator<=>(const Alike&) const = default;
+  };
+
+  Cause decide(const Candidate& candidate, Verdict& verdict) {
+    const ResourceTotal& need = candidate.demand->total;
+    Cause cause = why_not(candidate, need);
+    if (cause.reason != Reason::none) return cause;
+    auto grants = gpus_[candidate.group_id].place(gpu_needs(candidate.demand->groups));
+    if (!grants) {
+      reserve(groups_[candidate.group_id], candidate, holdings_of_group(candidate.group_id));
+      return {.reason = Reason::waiting_for_capacity,
+              .detail = {"没有合适的空闲 GPU", "no GPU with enough room is free"}};
+    }
+    start(candidate, need);
+    verdict.start = true;
+    verdict.gpus = std::move(*grants);
+    return {};
+  }
+
+  void reserve(Pool& pool, const Candidate& head, std::vector<Holding> holdings) {
+    if (pool.reserved) return;
+    pool.reserve(head, head.demand->total, std::move(holdings));
+    reserved_now_ = true;
+  }
+
   Cause why_not(const Candidate& candidate, const ResourceTotal& need) {
     const auto group = snapshot_.groups.find(candidate.group_id);
     if (group == snapshot_.groups.end()) return {.reason = Reason::group_unavailable};
-    if (auto never = check_ever_fits(group->second, candidate.groups); !never.ok())
+    if (auto never = check_ever_fits(group->second, candidate.demand->groups); !never.ok())
       return {.reason = Reason::exceeds_group, .detail = never.error().message};
     if (auto cause = quota_cause(candidate, need); cause.reason != Reason::none) return cause;
     if (!group->second.usable) return {.reason = Reason::waiting_for_engine, .detail = group->second.trouble};
@@ -177,7 +205,7 @@ class Round {
                 .detail = std::move(verdict.detail)};
       }
       case quotas::Admission::waiting_for_quota:
-        if (!pool.reserved) pool.reserve(candidate, need, holdings_of_user(candidate.user_id));
+        reserve(pool, candidate, holdings_of_user(candidate.user_id));
         return {.reason = Reason::waiting_for_quota, .detail = std::move(verdict.detail)};
       case quotas::Admission::fits:
         break;
@@ -190,7 +218,7 @@ class Round {
   Cause capacity_cause(const Candidate& candidate, const ResourceTotal& need) {
     Pool& pool = groups_[candidate.group_id];
     if (!fits(need, pool.free)) {
-      if (!pool.reserved) pool.reserve(candidate, need, holdings_of_group(candidate.group_id));
+      reserve(pool, candidate, holdings_of_group(candidate.group_id));
       return {.reason = Reason::waiting_for_capacity, .detail = shortage(need, pool.free, pool.capacity)};
     }
     if (pool.may_overtake(candidate, need, snapshot_.now)) return {};
@@ -230,6 +258,8 @@ class Round {
   std::map<std::string, engines::GpuPool> gpus_;
   std::map<std::string, quotas::Compute> used_;
   std::vector<Holding> started_;
+  std::map<Alike, std::shared_ptr<const Cause>> refused_;
+  bool reserved_now_ = false;
 };
 
 }  // namespace
@@ -259,16 +289,17 @@ Result<void> check_ever_fits(const Group& group, const std::vector<RankGroup>& r
 }
 
 std::vector<Verdict> admit(const Snapshot& snapshot) {
-  std::vector<const Candidate*> order;
-  for (const auto& candidate : snapshot.queue) order.push_back(&candidate);
-  std::sort(order.begin(), order.end(), [](const Candidate* a, const Candidate* b) {
-    return std::tuple(!a->urgent, -a->priority, a->queued_at, std::string_view(a->id)) <
-           std::tuple(!b->urgent, -b->priority, b->queued_at, std::string_view(b->id));
+  std::vector<std::size_t> order(snapshot.queue.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(), [&](std::size_t left, std::size_t right) {
+    const Candidate &a = *snapshot.queue[left], &b = *snapshot.queue[right];
+    return std::tuple(!a.urgent, -a.priority, a.queued_at, std::string_view(a.id)) <
+           std::tuple(!b.urgent, -b.priority, b.queued_at, std::string_view(b.id));
   });
   Round round(snapshot);
   std::vector<Verdict> out;
   out.reserve(order.size());
-  for (const Candidate* candidate : order) out.push_back(round.judge(*candidate));
+  for (const std::size_t place : order) out.push_back(round.judge(place, *snapshot.queue[place]));
   return out;
 }
 

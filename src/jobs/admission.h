@@ -1,6 +1,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -12,12 +13,19 @@
 /// Who may start now, and why the others wait. Pure: a picture of the moment in, verdicts out.
 namespace lathe::admission {
 
+/// What a job asks for. Jobs that ask alike share one.
+struct Demand {
+  explicit Demand(std::vector<RankGroup> ranks) : groups(std::move(ranks)), total(total_of(groups)) {}
+  const std::vector<RankGroup> groups;
+  const ResourceTotal total;
+};
+
 /// A queued job.
 struct Candidate {
   std::string id;
   std::string user_id;
   std::string group_id;
-  std::vector<RankGroup> groups;
+  std::shared_ptr<const Demand> demand;  ///< never null
   int priority = 0;
   bool urgent = false;
   Time queued_at{};
@@ -35,6 +43,7 @@ struct Holding {
 };
 
 struct Group {
+  std::string engine;
   ResourceTotal capacity;
   engines::GpuPool gpus;  ///< with what is held marked
   bool usable = true;     ///< false: its engine does not answer
@@ -43,19 +52,20 @@ struct Group {
 
 struct Snapshot {
   Time now{};
-  std::vector<Candidate> queue;  ///< in any order
+  std::vector<std::shared_ptr<const Candidate>> queue;  ///< in any order
   std::vector<Holding> holdings;
   std::map<std::string, Group> groups;
   std::map<std::string, quotas::Quota> quotas;  ///< absent: unlimited
 };
 
 struct Verdict {
-  std::string job_id;
+  std::size_t place;  ///< of the candidate in the snapshot's queue
   bool start = false;
   /// Of one that starts: its accelerators, a list for every rank.
   std::vector<std::vector<engines::GpuGrant>> gpus;
-  /// Of one that does not: why. A reason of the class `refused` means that it can never start.
-  Cause cause;
+  /// Of one that does not: why; shared by those that wait for the same. A reason of the class `refused` means
+  /// that it can never start.
+  std::shared_ptr<const Cause> cause;
 };
 
 /// One verdict for every candidate, in the order of the queue: urgent ones first, then by priority, then by
@@ -66,7 +76,8 @@ struct Verdict {
 /// that one was queued, or if its time limit ends it before the reserved job could start. So every job before
 /// which nothing else is queued starts as soon as what ran when it came has ended, whatever keeps arriving
 /// behind it (EASY backfill, Lifka 1995, without the need for run time estimates). The first job of a user
-/// that does not fit the user's quota has the same reservation within that quota.
+/// that does not fit the user's quota has the same reservation within that quota. Costs n log n, and little
+/// for each of many that ask alike.
 std::vector<Verdict> admit(const Snapshot& snapshot);
 
 /// Could these ranks ever start in the group, were it empty? For the door: a request that never fits is

@@ -212,14 +212,17 @@ std::optional<std::string> first_id(const db::Rows& rows) {
 
 }  // namespace
 
-void insert_job(db::Transaction& tx, const Job& job, const std::string& request) {
+std::string stored_spec(const JobSpec& spec) {
+  return json::print(json::write(spec));
+}
+
+void insert_job(db::Transaction& tx, const Job& job, std::string spec, std::string request) {
   db::insert(tx, "jobs", row_of(job));
   tx.execute(
-      "INSERT INTO job_specs (job_id, spec, request, model_version_id, dataset_version_id, image_id) VALUES "
-      "($1, "
-      "$2, $3, $4, $5, $6)",
-      {job.id, json::print(json::write(job.spec)), request, job.spec.model_version_id,
-       job.spec.dataset_version_id, job.spec.image_id});
+      "INSERT INTO job_specs (job_id, spec, request, model_version_id, dataset_version_id, image_id) "
+      "VALUES ($1, $2, $3, $4, $5, $6)",
+      {job.id, std::move(spec), std::move(request), job.spec.model_version_id, job.spec.dataset_version_id,
+       job.spec.image_id});
 }
 
 bool exists(db::Transaction& tx, std::string_view id) {
@@ -277,17 +280,28 @@ void delete_job(db::Transaction& tx, std::string_view id) {
   tx.execute("DELETE FROM jobs WHERE id = $1", {text(id)});
 }
 
-std::vector<Job> open_jobs(db::Transaction& tx) {
-  auto jobs = jobs_of(db::select<Row>(tx, "SELECT * FROM jobs WHERE ended_at IS NULL ORDER BY id"));
-  const auto specs = tx.query(
-      "SELECT s.job_id, s.spec FROM jobs j JOIN job_specs s ON s.job_id = j.id WHERE j.ended_at IS NULL "
-      "ORDER BY "
-      "s.job_id");
-  std::size_t at = 0;
-  for (auto& job : jobs) {
-    while (at < specs.size() && specs.text(at, 0) < job.id) ++at;
-    if (at < specs.size() && specs.text(at, 0) == job.id) job.spec = parse_spec(specs.text(at, 1));
-  }
+std::vector<Job> active_jobs(db::Transaction& tx) {
+  std::vector<Job> jobs;
+  for (const JobState state : {JobState::starting, JobState::running, JobState::stopping})
+    for (auto& job : jobs_of(db::select<Row>(tx, "SELECT * FROM jobs WHERE ended_at IS NULL AND state = $1",
+                                             {text(name(state))})))
+      jobs.push_back(std::move(job));
+  for (auto& job : jobs)
+    if (auto spec = find_spec(tx, job.id)) job.spec = std::move(*spec);
+  return jobs;
+}
+
+Statement queue_query(std::string_view after, std::int64_t limit) {
+  // Not by the index on `state`, which would have to be sorted anew for every piece.
+  return {"SELECT * FROM jobs WHERE state || '' = $1 AND id > $2 ORDER BY id LIMIT $3",
+          {text(name(JobState::queued)), text(after), limit}};
+}
+
+std::vector<Job> queued_jobs(db::Transaction& tx, std::string_view after, std::int64_t limit) {
+  const Statement query = queue_query(after, limit);
+  auto jobs = jobs_of(db::select<Row>(tx, query.text, query.args));
+  for (auto& job : jobs)
+    if (auto spec = find_spec(tx, job.id)) job.spec = std::move(*spec);
   return jobs;
 }
 

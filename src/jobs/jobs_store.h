@@ -18,8 +18,10 @@ namespace lathe::jobs::store {
 
 // ---- jobs ------------------------------------------------------------------------------------------------
 
-/// `request` is the documented request as JSON text, given back by the details.
-void insert_job(db::Transaction& tx, const Job& job, const std::string& request);
+/// As the table holds it. Made outside of the transaction: all writes share one thread.
+std::string stored_spec(const JobSpec& spec);
+/// `spec` is stored_spec(job.spec), `request` the documented request as JSON text, given back by the details.
+void insert_job(db::Transaction& tx, const Job& job, std::string spec, std::string request);
 bool exists(db::Transaction& tx, std::string_view id);
 /// Without its spec (but `spec.kind` and `spec.group_id`): what lists need.
 std::optional<Job> find_row(db::Transaction& tx, std::string_view id);
@@ -34,8 +36,10 @@ void set_progress(db::Transaction& tx, std::string_view id, double progress);
 /// The job and everything about it.
 void delete_job(db::Transaction& tx, std::string_view id);
 
-/// All jobs that are not over, with their specs.
-std::vector<Job> open_jobs(db::Transaction& tx);
+/// All jobs that hold resources, with their specs.
+std::vector<Job> active_jobs(db::Transaction& tx);
+/// Queued ones with an id after that one, in the order of their ids, with their specs.
+std::vector<Job> queued_jobs(db::Transaction& tx, std::string_view after, std::int64_t limit);
 /// What active jobs hold; `user_id` "": everybody's.
 ResourceTotal held_by(db::Transaction& tx, std::string_view user_id, std::int64_t& jobs);
 std::int64_t open_jobs_of_user(db::Transaction& tx, std::string_view user_id);
@@ -70,6 +74,8 @@ struct Statement {
   std::vector<db::Value> args;
 };
 std::vector<Statement> list_queries(const Filter& filter);
+/// The statement behind `queued_jobs`.
+Statement queue_query(std::string_view after, std::int64_t limit);
 
 // ---- runs ------------------------------------------------------------------------------------------------
 
@@ -97,8 +103,8 @@ void end_run(db::Transaction& tx, const Run& run);
 void set_run_started(db::Transaction& tx, std::string_view run_id, Time at);
 std::optional<Run> find_run(db::Transaction& tx, std::string_view run_id);
 std::vector<Run> runs_of(db::Transaction& tx, std::string_view job_id);
-/// Runs of jobs that are not over.
-std::vector<Run> open_runs(db::Transaction& tx);
+/// The current runs of jobs that hold resources.
+std::vector<Run> active_runs(db::Transaction& tx);
 
 // ---- what happened and what came of it -------------------------------------------------------------------
 

@@ -33,7 +33,7 @@ class StoreTest : public testing::Test {
     Job job = make(user, kind, name);
     job.state = state;
     if (is_ended(state)) job.ended_at = clock_.now();
-    write([&](db::Transaction& tx) { store::insert_job(tx, job, "{}"); });
+    write([&](db::Transaction& tx) { store::insert_job(tx, job, store::stored_spec(job.spec), "{}"); });
     return job.id;
   }
   template <class Work>
@@ -62,7 +62,7 @@ TEST_F(StoreTest, AJobComesBackAsItWasWritten) {
   job.cause = {.reason = Reason::exit_code, .number = 7, .rank = 1, .detail = {"中", "en"}};
   job.spec.common_parameters = {{"lr", "1e-4", ""}};
   write([&](db::Transaction& tx) {
-    store::insert_job(tx, job, R"({"name":"x"})");
+    store::insert_job(tx, job, store::stored_spec(job.spec), R"({"name":"x"})");
     const auto back = store::find_job(tx, job.id);
     ASSERT_TRUE(back);
     EXPECT_EQ(back->name, "名 1");
@@ -80,7 +80,7 @@ TEST_F(StoreTest, AJobComesBackAsItWasWritten) {
 TEST_F(StoreTest, AChangeThatComesTooLateChangesNothing) {
   Job job = make("7", JobKind::pretrain, "a");
   write([&](db::Transaction& tx) {
-    store::insert_job(tx, job, "{}");
+    store::insert_job(tx, job, store::stored_spec(job.spec), "{}");
     Job mine = *store::find_row(tx, job.id), theirs = mine;
     theirs.progress = 0.5;
     EXPECT_TRUE(store::update_job(tx, theirs));
@@ -131,7 +131,8 @@ TEST_F(StoreTest, WhatIsHeldIsWhatIsActive) {
     EXPECT_EQ(store::held_by(tx, "3", jobs), ResourceTotal{});
     EXPECT_EQ(store::open_jobs_of_user(tx, "1"), 3);
     EXPECT_EQ(store::open_jobs_of_group(tx, "g"), 4);
-    EXPECT_EQ(store::open_jobs(tx).size(), 4u);
+    EXPECT_EQ(names(store::active_jobs(tx)), (std::vector<std::string>{"e", "a", "b"}));
+    EXPECT_EQ(names(store::queued_jobs(tx, "", 10)), (std::vector<std::string>{"c"}));
   });
 }
 
@@ -158,6 +159,10 @@ TEST_F(StoreTest, OneHundredThousandJobsAreListedFromIndexes) {
       {.kinds = {std::begin(kJobKinds), std::end(kJobKinds)}},
   };
   write([&](db::Transaction& tx) {
+    // The queue is read in pieces, each from where the last one ended.
+    const auto pieces = store::queue_query("", 1000);
+    const std::string queue = db::explain(tx, pieces.text, pieces.args);
+    EXPECT_TRUE(db::uses_indexes_only(queue)) << queue;
     for (const auto& filter : filters) {
       for (const auto& sql : store::list_queries(filter)) {
         const std::string plan = db::explain(tx, sql.text, sql.args);
@@ -185,7 +190,7 @@ TEST_F(StoreTest, ALifeLeavesItsTraces) {
     EXPECT_EQ(begun->run_id, "job-" + id + "-1");
     EXPECT_EQ(job_of_run(begun->run_id), id);
     EXPECT_FALSE(lifecycle_.begin(tx, id, "process", {})) << "nothing starts twice";
-    EXPECT_EQ(store::open_runs(tx).at(0).granted.port, 20001);
+    EXPECT_EQ(store::active_runs(tx).at(0).granted.port, 20001);
     ASSERT_TRUE(lifecycle_.running(tx, id, clock_.now()));
     EXPECT_FALSE(lifecycle_.running(tx, id, clock_.now()));
     ASSERT_TRUE(lifecycle_.stop(tx, id).ok());
@@ -196,7 +201,7 @@ TEST_F(StoreTest, ALifeLeavesItsTraces) {
     EXPECT_FALSE(lifecycle_.finish(tx, id, {.cause = {.reason = Reason::completed}, .at = clock_.now()}));
     EXPECT_EQ(lifecycle_.stop(tx, id).error().code, Code::failed_precondition);
     EXPECT_EQ(store::find_row(tx, id)->state, JobState::cancelled);
-    EXPECT_TRUE(store::open_runs(tx).empty());
+    EXPECT_TRUE(store::active_runs(tx).empty());
 
     const auto again = lifecycle_.retry(tx, id);
     ASSERT_TRUE(again.ok());

@@ -13,6 +13,7 @@ namespace lathe::jobs {
 namespace {
 
 constexpr Duration kLongestPause{30'000};
+constexpr Duration kLongestRest{500};
 
 bool is_refusal(Reason reason) {
   return info(reason).kind == ReasonClass::refused;
@@ -62,7 +63,7 @@ Result<void> Reconciler::start() {
     std::vector<store::Run> runs;
   };
   const Found found = TRY(platform_.db.read([](db::Transaction& tx) -> Result<Found> {
-    return Found{store::open_jobs(tx), store::open_runs(tx)};
+    return Found{store::active_jobs(tx), store::active_runs(tx)};
   }));
   for (const auto& job : found.jobs) {
     const auto run = std::find_if(found.runs.begin(), found.runs.end(),
@@ -80,10 +81,32 @@ Result<void> Reconciler::start() {
         for (const auto& id : *ids)
           if (!job_of_run(id).empty()) changed_.insert(id);
   }
-  if (!found.jobs.empty())
-    log::info("jobs: {} open, {} of them under way", found.jobs.size(), found.runs.size());
+  if (!found.jobs.empty()) log::info("jobs: {} under way", found.jobs.size());
   thread_ = std::thread([this] { run(); });
   return {};
+}
+
+/// In pieces: a job is written while others are read.
+void Reconciler::load_queue() {
+  constexpr std::int64_t kPiece = 1000;
+  std::size_t count = 0;
+  for (std::string last;;) {
+    const auto piece = platform_.db.read([&](db::Transaction& tx) -> Result<std::vector<Job>> {
+      return store::queued_jobs(tx, last, kPiece);
+    });
+    if (!piece.ok()) {
+      log::error("the queue cannot be read: {}", piece.error().describe(Language::en));
+      return;
+    }
+    for (const auto& job : *piece) board_.update(job);
+    count += piece->size();
+    if (static_cast<std::int64_t>(piece->size()) < kPiece) break;
+    last = piece->back().id;
+    const std::lock_guard lock(mutex_);
+    if (stop_) return;
+  }
+  queue_loaded_ = true;
+  if (count > 0) log::info("jobs: {} queued", count);
 }
 
 void Reconciler::run() {
@@ -103,7 +126,9 @@ void Reconciler::run() {
     const auto took = std::chrono::steady_clock::now() - began;
     lock.lock();
     // A long queue must not take a core: hints that come meanwhile are one.
-    if (took > std::chrono::milliseconds(5)) wake_.wait_for(lock, took, [&] { return stop_; });
+    if (took > std::chrono::milliseconds(5))
+      wake_.wait_for(lock, std::min<std::chrono::steady_clock::duration>(took * 4, kLongestRest),
+                     [&] { return stop_; });
   }
 }
 
@@ -116,30 +141,62 @@ void Reconciler::step() {
     std::swap(admission_due, admission_due_);
   }
   for (const auto& run_id : changed) observe(run_id);
-  if (admission_due) admit();
+  if (!queue_loaded_) load_queue();
+  if (admission_due && queue_loaded_) admit();
 }
 
 // ---- who starts ------------------------------------------------------------------------------------------
 
-Cause Reconciler::blocked_by(const OpenJob& job) {
-  if (job.not_before && platform_.clock.now() < *job.not_before)
-    return {.reason = Reason::waiting_to_restart};
-  if (!job.model_version_id.empty()) {
-    const auto version = platform_.models.version(job.model_version_id);
+class Reconciler::Inputs {
+ public:
+  explicit Inputs(const Platform& platform) : platform_(platform), now_(platform.clock.now()) {}
+
+  /// Null: nothing is in its way.
+  std::shared_ptr<const Cause> blocking(const OpenJob& job) {
+    if (job.not_before && now_ < *job.not_before) return resting_;
+    if (!job.model_version_id.empty())
+      if (auto cause = once(job.model_version_id, [&] { return of_model(job.model_version_id); }))
+        return cause;
+    if (job.image_id.empty()) return nullptr;
+    return once(job.candidate.user_id + ' ' + job.image_id,
+                [&] { return of_image(job.candidate.user_id, job.image_id); });
+  }
+
+ private:
+  using Shared = std::shared_ptr<const Cause>;
+
+  template <class Ask>
+  Shared once(const std::string& key, Ask ask) {
+    const auto [at, fresh] = known_.try_emplace(key);
+    if (fresh)
+      if (Cause cause = ask(); cause.reason != Reason::none)
+        at->second = std::make_shared<const Cause>(std::move(cause));
+    return at->second;
+  }
+
+  Cause of_model(const std::string& id) const {
+    const auto version = platform_.models.version(id);
     if (!version.ok() || version->state == models::State::failed)
       return {.reason = Reason::input_unavailable,
               .detail = {"模型版本已不可用", "the model version is not available"}};
     if (version->state == models::State::importing) return {.reason = Reason::waiting_for_model};
+    return {};
   }
-  if (!job.image_id.empty()) {
-    const auto image = platform_.images.resolve(job.candidate.user_id, true, job.image_id, "image");
+
+  Cause of_image(const std::string& user_id, const std::string& id) const {
+    const auto image = platform_.images.resolve(user_id, true, id, "image");
     if (!image.ok()) return {.reason = Reason::input_unavailable, .detail = image.error().message};
     if (!image->ready) return {.reason = Reason::waiting_for_image};
+    return {};
   }
-  return {};
-}
 
-admission::Snapshot Reconciler::snapshot(const std::vector<OpenJob>& jobs) {
+  const Platform& platform_;
+  const Time now_;
+  const Shared resting_ = std::make_shared<const Cause>(Cause{.reason = Reason::waiting_to_restart});
+  std::map<std::string, Shared> known_;
+};
+
+admission::Snapshot Reconciler::snapshot() {
   admission::Snapshot out;
   out.now = platform_.clock.now();
   const quotas::Compute machine = platform_.quotas.machine();
@@ -149,16 +206,15 @@ admission::Snapshot Reconciler::snapshot(const std::vector<OpenJob>& jobs) {
   const auto hold = [&](const std::string& engine, const engines::GpuGrant& grant) {
     if (auto pool = pools.find(engine); pool != pools.end()) pool->second.hold(grant);
   };
-  for (const auto& job : jobs) {
-    if (!is_active(job.state)) continue;
-    admission::Holding holding{.user_id = job.candidate.user_id,
-                               .group_id = job.candidate.group_id,
-                               .held = total_of(job.candidate.groups),
-                               .since = job.since};
-    if (job.candidate.time_limit.count() > 0) holding.ends_by = job.since + job.candidate.time_limit;
+  for (const auto& job : board_.active()) {
+    admission::Holding holding{.user_id = job->candidate.user_id,
+                               .group_id = job->candidate.group_id,
+                               .held = job->candidate.demand->total,
+                               .since = job->since};
+    if (job->candidate.time_limit.count() > 0) holding.ends_by = job->since + job->candidate.time_limit;
     out.holdings.push_back(std::move(holding));
-    for (const auto& rank : job.granted.gpus)
-      for (const auto& grant : rank) hold(job.engine, grant);
+    for (const auto& rank : job->granted.gpus)
+      for (const auto& grant : rank) hold(job->engine, grant);
   }
   for (auto* source : sources_) {
     for (auto& held : source->holdings()) {
@@ -170,6 +226,7 @@ admission::Snapshot Reconciler::snapshot(const std::vector<OpenJob>& jobs) {
     for (const auto& group : *groups) {
       admission::Group& seen = out.groups[group.id];
       const auto* entry = platform_.engines.find(group.engine);
+      seen.engine = group.engine;
       if (!entry || !entry->engine->capabilities().usable) {
         seen.usable = false;
         seen.trouble = {fmt::format("运行引擎 {} 不可用", group.engine),
@@ -183,58 +240,50 @@ admission::Snapshot Reconciler::snapshot(const std::vector<OpenJob>& jobs) {
 }
 
 void Reconciler::admit() {
-  const auto jobs = board_.all();
-  if (std::none_of(jobs.begin(), jobs.end(), [](const auto& job) { return job.state == JobState::queued; }))
-    return;
-  admission::Snapshot picture = snapshot(jobs);
-  std::map<std::string, Cause> causes;
-  for (const auto& job : jobs) {
-    if (job.state != JobState::queued || job.finishing) continue;
-    if (Cause blocked = blocked_by(job); blocked.reason != Reason::none) {
-      causes[job.candidate.id] = std::move(blocked);
-      continue;
-    }
-    picture.queue.push_back(job.candidate);
-    if (picture.quotas.contains(job.candidate.user_id)) continue;
-    if (auto quota = platform_.quotas.quota_of(job.candidate.user_id); quota.ok())
-      picture.quotas.emplace(job.candidate.user_id, std::move(quota).value());
+  std::vector<OpenJobPtr> jobs = board_.queued();
+  std::vector<std::shared_ptr<const Cause>> causes(jobs.size());
+  if (jobs.empty()) return board_.set_waits({}, {});
+  admission::Snapshot picture = snapshot();
+  std::vector<std::size_t> place_in_jobs;  // of each candidate
+  Inputs inputs(platform_);
+  for (std::size_t i = 0; i < jobs.size(); ++i) {
+    const OpenJobPtr& job = jobs[i];
+    if (job->finishing) continue;
+    if ((causes[i] = inputs.blocking(*job))) continue;
+    picture.queue.emplace_back(job, &job->candidate);
+    place_in_jobs.push_back(i);
+    const std::string& user = job->candidate.user_id;
+    if (picture.quotas.contains(user)) continue;
+    if (auto quota = platform_.quotas.quota_of(user); quota.ok())
+      picture.quotas.emplace(user, std::move(quota).value());
   }
-  std::map<std::string, std::string> engine_of_group;
-  if (auto groups = platform_.quotas.groups(); groups.ok())
-    for (const auto& group : *groups) engine_of_group[group.id] = group.engine;
-  std::map<std::string, std::string>
-      gpus_taken_by;  // engine → the group that was given devices in this round
+  std::map<std::string, std::string> gpus_taken_by;  // engine → the group that was given devices now
   std::vector<Start> starts;
   for (auto& verdict : admission::admit(picture)) {
+    const admission::Candidate& job = *picture.queue[verdict.place];
     if (!verdict.start) {
-      causes[verdict.job_id] = std::move(verdict.cause);
+      causes[place_in_jobs[verdict.place]] = std::move(verdict.cause);
       continue;
     }
-    const auto job = std::find_if(jobs.begin(), jobs.end(),
-                                  [&](const auto& each) { return each.candidate.id == verdict.job_id; });
-    const std::string& engine = engine_of_group[job->candidate.group_id];
+    const std::string& engine = picture.groups.at(job.group_id).engine;
     const bool wants_gpus =
         std::any_of(verdict.gpus.begin(), verdict.gpus.end(), [](const auto& rank) { return !rank.empty(); });
     if (wants_gpus) {
       // Two groups of one engine share its devices, and each was shown them whole.
       auto& group = gpus_taken_by[engine];
-      if (group.empty()) group = job->candidate.group_id;
-      if (group != job->candidate.group_id) {
+      if (group.empty()) group = job.group_id;
+      if (group != job.group_id) {
         wake();
         continue;
       }
     }
     const std::size_t ranks = verdict.gpus.size();
-    starts.push_back({verdict.job_id, engine, {std::move(verdict.gpus), free_ports(ranks + 1)}});
+    starts.push_back({job.id, engine, {std::move(verdict.gpus), free_ports(ranks + 1)}});
   }
-  for (auto& [id, cause] : causes) {
-    if (is_refusal(cause.reason)) {
-      if (const auto job = board_.find(id))
-        finish(*job, {.cause = cause, .at = platform_.clock.now()}, -1, false);
-      continue;
-    }
-    board_.note(id, [&why = cause](OpenJob& job) { job.waits = std::move(why); });
-  }
+  for (std::size_t i = 0; i < jobs.size(); ++i)
+    if (causes[i] && is_refusal(causes[i]->reason))
+      finish(*jobs[i], {.cause = *causes[i], .at = platform_.clock.now()}, -1, false);
+  board_.set_waits(std::move(jobs), std::move(causes));
   begin(std::move(starts));
 }
 
@@ -321,7 +370,7 @@ void Reconciler::observe(const std::string& run_id) {
 void Reconciler::observe_active() {
   const Time now = platform_.clock.now();
   for (const auto& job : board_.active())
-    if (!job.not_before || now >= *job.not_before) observe(job.run_id);
+    if (!job->not_before || now >= *job->not_before) observe(job->run_id);
 }
 
 void Reconciler::act(const OpenJob& job, const EngineView& seen, const Decision& decision) {

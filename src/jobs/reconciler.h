@@ -43,8 +43,8 @@ class Reconciler {
 
   /// Before start.
   void add_holdings(HoldingSource& source) { sources_.push_back(&source); }
-  /// Fills the board, adopts what runs, clears up what nobody knows any more, and begins. Blocks until the
-  /// board is filled.
+  /// Adopts what runs, clears up what nobody knows any more, and begins. Blocks until everything that holds
+  /// resources is on the board; the queue, which may be long, is read by the thread before it admits anyone.
   Result<void> start();
 
   // Hints. Safe from any thread.
@@ -60,9 +60,11 @@ class Reconciler {
   using Ended = Lifecycle::Ended;
 
   void run();
+  void load_queue();
   void admit();
-  admission::Snapshot snapshot(const std::vector<OpenJob>& jobs);
-  Cause blocked_by(const OpenJob& job);
+  admission::Snapshot snapshot();
+  /// Why queued jobs cannot be considered at all, asked once for each model version and image of a round.
+  class Inputs;
   struct Start {
     std::string job_id, engine;
     store::Granted granted;
@@ -93,6 +95,7 @@ class Reconciler {
   std::mutex mutex_;
   std::condition_variable wake_;
   bool admission_due_ = false, stop_ = false;
+  bool queue_loaded_ = false;  ///< the thread's own
   std::set<std::string> changed_;
   std::thread thread_;
 };

@@ -118,9 +118,11 @@ std::vector<Run> runs_of(db::Transaction& tx, std::string_view job_id) {
       db::select<RunRow>(tx, "SELECT * FROM job_runs WHERE job_id = $1 ORDER BY attempt", {text(job_id)}));
 }
 
-std::vector<Run> open_runs(db::Transaction& tx) {
-  return runs(db::select<RunRow>(
-      tx, "SELECT r.* FROM jobs j JOIN job_runs r ON r.run_id = j.run_id WHERE j.ended_at IS NULL"));
+std::vector<Run> active_runs(db::Transaction& tx) {
+  return runs(
+      db::select<RunRow>(tx,
+                         "SELECT r.* FROM jobs j JOIN job_runs r ON r.run_id = j.run_id "
+                         "WHERE j.ended_at IS NULL AND j.state IN ('starting', 'running', 'stopping')"));
 }
 
 void insert_event(db::Transaction& tx, const Event& event) {

@@ -115,12 +115,12 @@ std::vector<HoldingSource::Held> Service::held_by_jobs() const {
   std::vector<HoldingSource::Held> out;
   for (const auto& job : board_.active()) {
     HoldingSource::Held held;
-    held.holding = {.user_id = job.candidate.user_id,
-                    .group_id = job.candidate.group_id,
-                    .held = total_of(job.candidate.groups),
-                    .since = job.since};
-    held.engine = job.engine;
-    for (const auto& rank : job.granted.gpus) held.gpus.insert(held.gpus.end(), rank.begin(), rank.end());
+    held.holding = {.user_id = job->candidate.user_id,
+                    .group_id = job->candidate.group_id,
+                    .held = job->candidate.demand->total,
+                    .since = job->since};
+    held.engine = job->engine;
+    for (const auto& rank : job->granted.gpus) held.gpus.insert(held.gpus.end(), rank.begin(), rank.end());
     out.push_back(std::move(held));
   }
   return out;
@@ -144,12 +144,13 @@ Result<bool> Service::done_before(http::Call& call, const std::string& id) {
   return platform_.db.read([&](db::Transaction& tx) -> Result<bool> { return store::exists(tx, id); });
 }
 
-Result<std::string> Service::insert(http::Call& call, NewJob made, const std::string& request) {
+Result<std::string> Service::insert(http::Call& call, NewJob made, std::string request) {
+  std::string spec = store::stored_spec(made.job.spec);
   const auto written = platform_.db.write([&](db::Transaction& tx) -> Result<void> {
     const auto& version = made.job.spec.model_version_id;
     if (!version.empty() && !platform_.models.version(tx, version))
       return not_found({"模型版本", "model version"}, version);
-    store::insert_job(tx, made.job, request);
+    store::insert_job(tx, made.job, std::move(spec), std::move(request));
     platform_.audit.record(tx, call, "job.create", "job", made.job.id, made.job.name);
     return {};
   });
@@ -198,7 +199,7 @@ Result<std::string> Service::create(http::Call& call, CreateEvaluation evaluatio
 
 void Service::explain_waiting(Job& job) const {
   if (job.state != JobState::queued) return;
-  if (Cause cause = board_.wait_of(job.id); cause.reason != Reason::none) job.cause = std::move(cause);
+  if (const auto cause = board_.wait_of(job.id)) job.cause = *cause;
 }
 
 Result<Job> Service::visible_row(const http::Identity& caller, std::string_view id, std::string_view field) {

@@ -60,7 +60,7 @@ class Service final : public Jobs {
     Reconciler* reconciler = nullptr;
   };
 
-  Result<std::string> insert(http::Call& call, NewJob made, const std::string& request);
+  Result<std::string> insert(http::Call& call, NewJob made, std::string request);
   Result<bool> done_before(http::Call& call, const std::string& id);
   void add_guards();
   void explain_waiting(Job& job) const;
