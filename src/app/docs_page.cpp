@@ -37,7 +37,7 @@ td, th { text-align: left; vertical-align: top; padding: 4px 10px 4px 0; border-
 td:first-child { white-space: nowrap; }
 .need { color: #c0362c; }
 .dim { color: var(--dim); }
-@media (max-width: 800px) { nav { position: static; width: auto; max-height: 40vh; } main { margin: 0; padding: 16px; } }
+@media (max-width: 800px) { nav { position: static; width: auto; max-height: 40vh; } main { margin: 0; padding: 16px; } table { table-layout: fixed; } td { overflow-wrap: anywhere; } td:first-child { white-space: normal; } }
 </style>
 </head>
 <body>
@@ -123,7 +123,7 @@ function section(path, method, operation) {
   return el("section", { id: operation.operationId },
     el("h3", {}, operation.summary || operation.operationId),
     el("div", { class: "call" }, el("span", { class: "method " + method }, method.toUpperCase()), el("code", {}, path)),
-    operation.description ? el("p", {}, operation.description) : null, parts);
+    operation.description && operation.description !== operation.summary ? el("p", {}, operation.description) : null, parts);
 }
 function show() {
   document.getElementById("title").textContent = spec.info.title + " " + spec.info.version;

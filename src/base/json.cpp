@@ -257,57 +257,6 @@ class Reader final : public Fields {
   std::vector<std::unique_ptr<Json>> owned_;
 };
 
-class Writer final : public Fields {
- public:
-  explicit Writer(TimeStyle style) : style_(style) { slots_.push_back(&root); }
-  Json root;
-
-  bool reading() const override { return false; }
-  bool enter(std::string_view name, const Rule&, bool) override {
-    slots_.push_back(&slots_.back()->get_object()[name]);
-    return true;
-  }
-  void leave() override { slots_.pop_back(); }
-  bool enter_embedded() override {
-    embedded_.push_back(std::make_unique<Json>());
-    slots_.push_back(embedded_.back().get());
-    return true;
-  }
-  void leave_embedded() override {
-    slots_.pop_back();
-    *slots_.back() = bj::serialize(*embedded_.back());
-    embedded_.pop_back();
-  }
-  void on_bool(bool& value, const Rule&) override { *slots_.back() = value; }
-  void on_integer(std::int64_t& value, const Rule&) override { *slots_.back() = value; }
-  void on_number(double& value, const Rule&) override {
-    *slots_.back() = std::isfinite(value) ? Json(value) : Json(nullptr);
-  }
-  void on_text(std::string& value, const Rule&) override { *slots_.back() = value; }
-  void on_time(Time& value, const Rule&) override {
-    *slots_.back() = style_ == TimeStyle::local ? format_local(value) : format_iso(value);
-  }
-  void on_json(Json& value, const Rule&) override { *slots_.back() = value; }
-  void begin_object() override { slots_.back()->emplace_object(); }
-  void end_object() override {}
-  std::size_t begin_list(std::size_t size, const Rule&) override {
-    slots_.back()->emplace_array().resize(size);
-    return size;
-  }
-  bool enter_item(std::size_t index) override {
-    slots_.push_back(&slots_.back()->get_array()[index]);
-    return true;
-  }
-  void leave_item() override { slots_.pop_back(); }
-  void end_list() override {}
-  bool on_optional(bool has_value) override { return has_value; }
-
- private:
-  TimeStyle style_;
-  std::vector<Json*> slots_;
-  std::vector<std::unique_ptr<Json>> embedded_;
-};
-
 class SchemaMaker final : public Fields {
  public:
   SchemaMaker() { slots_.push_back(&root.emplace_object()); }
@@ -440,12 +389,6 @@ Result<void> read_fields(const Json& object, void* target, void (*visit)(Fields&
   visit(reader, target);
   if (reader.violations.empty()) return {};
   return Error{Code::invalid_argument, {"参数有误", "invalid request"}, std::move(reader.violations)};
-}
-
-Json write_fields(const void* source, void (*visit)(Fields&, void*), TimeStyle style) {
-  Writer writer(style);
-  visit(writer, const_cast<void*>(source));  // a visitor that writes never changes the struct
-  return std::move(writer.root);
 }
 
 Json schema_of(void* sample, void (*visit)(Fields&, void*)) {

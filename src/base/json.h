@@ -25,7 +25,7 @@ std::string print(const Json& value);
 
 // Used by the templates below.
 Result<void> read_fields(const Json& object, void* target, void (*visit)(Fields&, void*));
-Json write_fields(const void* source, void (*visit)(Fields&, void*), TimeStyle style);
+std::string write_fields(const void* source, void (*visit)(Fields&, void*), TimeStyle style);
 Json schema_of(void* sample, void (*visit)(Fields&, void*));
 
 /// Reads a described struct from a JSON object: all the wrong fields are reported at once, unknown ones are
@@ -43,8 +43,9 @@ Result<T> parse_as(std::string_view text) {
   return read<T>(value);
 }
 
+/// A described struct as JSON text. What is absent and what is no number are null.
 template <class T>
-Json write(const T& value, TimeStyle style = TimeStyle::iso) {
+std::string write(const T& value, TimeStyle style = TimeStyle::iso) {
   return write_fields(
       &value, [](Fields& f, void* p) { f.visit(*static_cast<T*>(p), Rule{}); }, style);
 }

@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <boost/json.hpp>
+#include <cmath>
+
 namespace lathe {
 namespace {
 
@@ -58,8 +61,54 @@ TEST(Json, CountsCodePointsNotBytes) {
 
 TEST(Json, WritesWhatItRead) {
   Order order{.name = "x", .items = {{.count = 1, .kind = "a"}}, .envs = {"e"}};
-  EXPECT_EQ(json::print(json::write(order)),
+  EXPECT_EQ(json::write(order),
             R"({"name":"x","urgent":false,"items":[{"count":1,"kind":"a"}],"envs":"[\"e\"]","at":null})");
+}
+
+struct Values {
+  std::string text;
+  double number = 0;
+  std::int64_t whole = 0;
+  Json any;
+  std::vector<std::vector<double>> nested;
+  std::vector<std::string> inside;
+};
+void fields(Fields& f, Values& v) {
+  f.field("text", v.text);
+  f.field("number", v.number);
+  f.field("whole", v.whole);
+  f.field("any", v.any);
+  f.field("nested", v.nested);
+  f.embedded("inside", v.inside);
+}
+
+TEST(Json, WritesEveryValueSoThatItCanBeReadBack) {
+  Values values;
+  values.text = "\"\\/\b\f\n\r\t\x01\x7f 中文 😀";
+  values.whole = -9'000'000'000'000'000;
+  values.any = json::parse(R"({"a":[1,"x",null]})").value();
+  values.nested = {{}, {1.5, 0}, {-0.1}};
+  values.inside = {"a \"b\"", "\n"};
+  for (const double number : {0.0, 2.0, -1e300, 5e-324, 0.1, 1e15, 123456789.125}) {
+    values.number = number;
+    const std::string written = json::write(values);
+    const auto back = json::parse_as<Values>(written);
+    ASSERT_TRUE(back.ok()) << written;
+    EXPECT_EQ(back->text, values.text) << written;
+    EXPECT_EQ(back->number, number) << written;
+    EXPECT_EQ(back->whole, values.whole);
+    EXPECT_EQ(back->any, values.any);
+    EXPECT_EQ(back->nested, values.nested);
+    EXPECT_EQ(back->inside, values.inside);
+  }
+  values.number = std::nan("");
+  EXPECT_NE(json::write(values).find(R"("number":null)"), std::string::npos);
+  values.number = 2;
+  EXPECT_NE(json::write(values).find(R"("number":2.0,)"), std::string::npos);
+  for (int c = 0; c < 0x80; ++c) {
+    values.text = std::string(3, static_cast<char>(c));
+    EXPECT_TRUE(json::parse(json::write(values)).ok()) << c;
+  }
 }
 
 TEST(Json, DescribesTheSameFieldsAsASchema) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -28,9 +29,13 @@ class EngineSet {
     return nullptr;
   }
   const std::vector<EngineEntry>& all() const { return entries_; }
+  /// Whoever grants what the engines have holds this from the look at what is free until what was granted can
+  /// be seen by others who look: jobs and services never give away the same thing.
+  std::mutex& granting() const { return granting_; }
 
  private:
   std::vector<EngineEntry> entries_;
+  mutable std::mutex granting_;
 };
 
 }  // namespace lathe::engines

@@ -79,7 +79,7 @@ void add_documented(http::Api& api, FilesService& files) {
     options.parameters = std::move(parameters);
     auto handle = [&files, route, to_public](http::Call& call) -> Result<http::Response> {
       TRY(upload_folder(files, call, to_public));
-      return http::success_response(*route.envelope, route.success_status, route.success_message, nullptr);
+      return http::success_response(*route.envelope, route.success_status, route.success_message, {});
     };
     api.add_raw(route, std::move(options), std::move(handle));
   };

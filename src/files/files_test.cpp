@@ -112,7 +112,7 @@ TEST_F(FilesTest, AnUploadOfSeveralFilesIsFinishedAfterACrash) {
   fs::create_directories(stage);
   std::ofstream(stage / "1") << "second";  // the first was renamed before the server died
   Publication publication{"2", "private", {{"0", "first"}, {"1", "deep/second"}}};
-  std::ofstream(stage / "journal") << json::print(json::write(publication));
+  std::ofstream(stage / "journal") << json::write(publication);
   fs::create_directories(p_.host("users/.staging/folder-garbage"));
   std::ofstream(p_.host("users/.staging/folder-garbage") + "/0") << "half a file";
   p_.start();

@@ -117,7 +117,7 @@ Result<Published> publish(const Directory& stage, const Publication& publication
   Publisher publisher(stage, root, owner, field);
   TRY(publisher.check(publication));
   const bool journalled = publication.items.size() > 1;  // a single rename is atomic by itself
-  if (journalled) TRY(stage.write_file(own_path(kJournal), json::print(json::write(publication)), 0600));
+  if (journalled) TRY(stage.write_file(own_path(kJournal), json::write(publication), 0600));
   Result<void> moved;
   for (std::size_t i = 0; i < publication.items.size() && moved; ++i)
     moved = publisher.move(publication.items[i], i);

@@ -143,7 +143,7 @@ class Routes {
   Result<void> state(http::Call& call, http::Response& response) {
     if (call.request.method == http::Method::head && wrong_version(call, response)) return {};
     const UploadRow row = TRY(uploads_.find(call.request.capture("id"), call.caller));
-    response = http::Response::json(200, json::print(json::write(to_info(row), json::TimeStyle::iso)));
+    response = http::Response::json(200, json::write(to_info(row), json::TimeStyle::iso));
     response.headers.set("Cache-Control", "no-store");
     response.headers.set("Upload-Length", std::to_string(row.length));
     if (!row.metadata.empty()) response.headers.set("Upload-Metadata", row.metadata);

@@ -22,7 +22,7 @@ struct Entry {
   Json input, output;
   bool raw = false;
   Api::RawOptions options;
-  std::function<Result<Json>(Call&, const Json&, const Envelope&)> run;
+  std::function<Result<std::string>(Call&, const Json&, const Envelope&)> run;
   std::function<Result<Response>(Call&)> run_raw;
 };
 
@@ -182,8 +182,8 @@ struct Api::State {
     }
     if (entry.raw) return entry.run_raw(call);
     const Json input = TRY(gather(request));
-    Json payload = TRY(entry.run(call, input, *entry.route.envelope));
-    if (entry.output.is_null()) payload = nullptr;
+    std::string payload = TRY(entry.run(call, input, *entry.route.envelope));
+    if (entry.output.is_null()) payload.clear();
     return success_response(*entry.route.envelope, entry.route.success_status, entry.route.success_message,
                             std::move(payload));
   }

@@ -83,7 +83,7 @@ class Api final : public Handler {
   template <class In, class Out, class Handle>
   void add(Route route, Handle handle) {
     auto run = [handle = std::move(handle)](Call& call, const Json& input,
-                                            const Envelope& style) -> Result<Json> {
+                                            const Envelope& style) -> Result<std::string> {
       In in = TRY(json::read<In>(input));
       Out out = TRY(handle(call, std::move(in)));
       return json::write(out, &style == &kBare ? json::TimeStyle::iso : json::TimeStyle::local);
@@ -112,7 +112,8 @@ class Api final : public Handler {
   Json openapi() const;
 
  private:
-  using Run = std::function<Result<Json>(Call&, const Json& input, const Envelope&)>;
+  /// The payload as JSON text.
+  using Run = std::function<Result<std::string>(Call&, const Json& input, const Envelope&)>;
   void add_json(Route route, Json in, Json out, bool no_payload, Run run);
   struct State;
   std::unique_ptr<State> state_;

@@ -1,5 +1,7 @@
 #include "http/envelope.h"
 
+#include <fmt/format.h>
+
 #include <boost/json.hpp>
 
 namespace lathe::http {
@@ -15,12 +17,13 @@ namespace {
 
 namespace bj = boost::json;
 
-bj::object wrap(const Envelope& envelope, bool success, int number, std::string_view message, Json payload) {
-  bj::object out;
-  out["success"] = success;
-  for (const auto field : envelope.number_fields) out[field] = number;
-  out["message"] = message;
-  out[envelope.payload_field] = std::move(payload);
+std::string wrap(const Envelope& envelope, bool success, int number, std::string_view message,
+                 std::string_view payload) {
+  std::string out = success ? R"({"success":true)" : R"({"success":false)";
+  for (const auto field : envelope.number_fields) out += fmt::format(R"(,"{}":{})", field, number);
+  out += fmt::format(R"(,"message":{},"{}":)", bj::serialize(bj::string(message)), envelope.payload_field);
+  out += payload.empty() ? "null" : payload;
+  out += '}';
   return out;
 }
 
@@ -60,13 +63,13 @@ const Envelope& envelope_for(std::string_view path) {
   return kBare;
 }
 
-Response success_response(const Envelope& envelope, int status, std::string_view message, Json payload) {
+Response success_response(const Envelope& envelope, int status, std::string_view message,
+                          std::string payload) {
   if (&envelope == &kBare) {
-    if (payload.is_null()) return Response{.status = 204, .headers = {}, .body = std::string()};
-    return Response::json(status, json::print(payload));
+    if (payload.empty()) return Response{.status = 204, .headers = {}, .body = std::string()};
+    return Response::json(status, std::move(payload));
   }
-  return Response::json(
-      status, json::print(wrap(envelope, true, envelope.success_number, message, std::move(payload))));
+  return Response::json(status, wrap(envelope, true, envelope.success_number, message, payload));
 }
 
 Response error_response(const Envelope& envelope, const Request& request, const Error& error) {
@@ -77,8 +80,7 @@ Response error_response(const Envelope& envelope, const Request& request, const 
     response.headers.set("Content-Type", "application/problem+json");
   } else {
     const int number = status == 400 ? envelope.bad_request_number : status;
-    response = Response::json(
-        status, json::print(wrap(envelope, false, number, error.describe(request.language), nullptr)));
+    response = Response::json(status, wrap(envelope, false, number, error.describe(request.language), {}));
   }
   if (error.retry_after.count() > 0)
     response.headers.set("Retry-After", std::to_string(error.retry_after.count()));

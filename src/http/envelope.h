@@ -27,8 +27,9 @@ extern const Envelope kBare;
 /// The family that an unknown path would belong to.
 const Envelope& envelope_for(std::string_view path);
 
-/// A null payload of kBare becomes 204 without a body.
-Response success_response(const Envelope& envelope, int status, std::string_view message, Json payload);
+/// `payload` is JSON text; "" is none: 204 without a body of kBare, null in the others.
+Response success_response(const Envelope& envelope, int status, std::string_view message,
+                          std::string payload);
 /// The error in the caller's language, in the family's form, with a true HTTP status.
 Response error_response(const Envelope& envelope, const Request& request, const Error& error);
 /// The JSON Schema of a success answer that carries `payload`.

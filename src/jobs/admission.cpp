@@ -128,7 +128,7 @@ class Round {
 
   Verdict judge(std::size_t place, const Candidate& candidate) {
     Verdict verdict{.place = place, .start = false, .gpus = {}, .cause = {}};
-    const Alike alike{candidate.demand.get(), candidate.group_id, candidate.user_id, candidate.time_limit};
+    const std::pair alike(candidate.demand.get(), candidate.time_limit);
     if (const auto known = refused_.find(alike); known != refused_.end()) {
       verdict.cause = known->second;
       return verdict;
@@ -151,21 +151,13 @@ class Round {
   }
 
  private:
-  /// Two of these get the same answer as long as nothing starts and nothing is reserved between them.
-  struct Alike {
-    const Demand* demand;
-    std::string_view group_id, user_id;
-    Duration time_limit;
-    auto operator<=>(const Alike&) const = default;
-  };
-
   Cause decide(const Candidate& candidate, Verdict& verdict) {
     const ResourceTotal& need = candidate.demand->total;
     Cause cause = why_not(candidate, need);
     if (cause.reason != Reason::none) return cause;
-    auto grants = gpus_[candidate.group_id].place(gpu_needs(candidate.demand->groups));
+    auto grants = gpus_[candidate.demand->group_id].place(gpu_needs(candidate.demand->groups));
     if (!grants) {
-      reserve(groups_[candidate.group_id], candidate, holdings_of_group(candidate.group_id));
+      reserve(groups_[candidate.demand->group_id], candidate, holdings_of_group(candidate.demand->group_id));
       return {.reason = Reason::waiting_for_capacity,
               .detail = {"没有合适的空闲 GPU", "no GPU with enough room is free"}};
     }
@@ -182,7 +174,7 @@ class Round {
   }
 
   Cause why_not(const Candidate& candidate, const ResourceTotal& need) {
-    const auto group = snapshot_.groups.find(candidate.group_id);
+    const auto group = snapshot_.groups.find(candidate.demand->group_id);
     if (group == snapshot_.groups.end()) return {.reason = Reason::group_unavailable};
     if (auto never = check_ever_fits(group->second, candidate.demand->groups); !never.ok())
       return {.reason = Reason::exceeds_group, .detail = never.error().message};
@@ -192,10 +184,11 @@ class Round {
   }
 
   Cause quota_cause(const Candidate& candidate, const ResourceTotal& need) {
-    const auto quota = snapshot_.quotas.find(candidate.user_id);
+    const auto quota = snapshot_.quotas.find(candidate.demand->user_id);
     if (quota == snapshot_.quotas.end()) return {};
-    auto verdict = quotas::check(quota->second, used_[candidate.user_id], compute_of(need), snapshot_.now);
-    Pool& pool = users_[candidate.user_id];
+    auto verdict =
+        quotas::check(quota->second, used_[candidate.demand->user_id], compute_of(need), snapshot_.now);
+    Pool& pool = users_[candidate.demand->user_id];
     switch (verdict.admission) {
       case quotas::Admission::exceeds_max_quota:
         return {.reason = Reason::exceeds_max_quota, .detail = std::move(verdict.detail)};
@@ -205,7 +198,7 @@ class Round {
                 .detail = std::move(verdict.detail)};
       }
       case quotas::Admission::waiting_for_quota:
-        reserve(pool, candidate, holdings_of_user(candidate.user_id));
+        reserve(pool, candidate, holdings_of_user(candidate.demand->user_id));
         return {.reason = Reason::waiting_for_quota, .detail = std::move(verdict.detail)};
       case quotas::Admission::fits:
         break;
@@ -216,9 +209,9 @@ class Round {
   }
 
   Cause capacity_cause(const Candidate& candidate, const ResourceTotal& need) {
-    Pool& pool = groups_[candidate.group_id];
+    Pool& pool = groups_[candidate.demand->group_id];
     if (!fits(need, pool.free)) {
-      reserve(pool, candidate, holdings_of_group(candidate.group_id));
+      reserve(pool, candidate, holdings_of_group(candidate.demand->group_id));
       return {.reason = Reason::waiting_for_capacity, .detail = shortage(need, pool.free, pool.capacity)};
     }
     if (pool.may_overtake(candidate, need, snapshot_.now)) return {};
@@ -227,11 +220,11 @@ class Round {
   }
 
   void start(const Candidate& candidate, const ResourceTotal& need) {
-    groups_[candidate.group_id].take(need);
-    if (auto it = users_.find(candidate.user_id); it != users_.end()) it->second.take(need);
-    used_[candidate.user_id] += compute_of(need);
-    started_.push_back({.user_id = candidate.user_id,
-                        .group_id = candidate.group_id,
+    groups_[candidate.demand->group_id].take(need);
+    if (auto it = users_.find(candidate.demand->user_id); it != users_.end()) it->second.take(need);
+    used_[candidate.demand->user_id] += compute_of(need);
+    started_.push_back({.user_id = candidate.demand->user_id,
+                        .group_id = candidate.demand->group_id,
                         .held = need,
                         .since = snapshot_.now,
                         .ends_by = candidate.time_limit.count() > 0
@@ -258,7 +251,8 @@ class Round {
   std::map<std::string, engines::GpuPool> gpus_;
   std::map<std::string, quotas::Compute> used_;
   std::vector<Holding> started_;
-  std::map<Alike, std::shared_ptr<const Cause>> refused_;
+  /// Two that ask alike get the same answer as long as nothing starts and nothing is reserved between them.
+  std::map<std::pair<const Demand*, Duration>, std::shared_ptr<const Cause>> refused_;
   bool reserved_now_ = false;
 };
 

@@ -13,9 +13,15 @@
 /// Who may start now, and why the others wait. Pure: a picture of the moment in, verdicts out.
 namespace lathe::admission {
 
-/// What a job asks for. Jobs that ask alike share one.
+/// Who asks where for what. Jobs that ask alike share one: thousands of a sweep are judged as quickly as one.
 struct Demand {
-  explicit Demand(std::vector<RankGroup> ranks) : groups(std::move(ranks)), total(total_of(groups)) {}
+  Demand(std::string user, std::string group, std::vector<RankGroup> ranks)
+      : user_id(std::move(user)),
+        group_id(std::move(group)),
+        groups(std::move(ranks)),
+        total(total_of(groups)) {}
+  const std::string user_id;
+  const std::string group_id;
   const std::vector<RankGroup> groups;
   const ResourceTotal total;
 };
@@ -23,8 +29,6 @@ struct Demand {
 /// A queued job.
 struct Candidate {
   std::string id;
-  std::string user_id;
-  std::string group_id;
   std::shared_ptr<const Demand> demand;  ///< never null
   int priority = 0;
   bool urgent = false;

@@ -13,16 +13,15 @@ Time at(int s) {
   return Time{seconds{s}};
 }
 
-std::shared_ptr<const Demand> demand(ResourceRequest each) {
+std::shared_ptr<const Demand> demand(ResourceRequest each, std::string user = "2", std::string group = "g") {
   return std::make_shared<const Demand>(
+      std::move(user), std::move(group),
       std::vector<RankGroup>{{.role = NodeRole::master, .count = 1, .each = std::move(each)}});
 }
 
 Candidate job(std::string id, int cpu, int queued_at, std::string user = "2") {
   return {.id = std::move(id),
-          .user_id = std::move(user),
-          .group_id = "g",
-          .demand = demand({.cpu = cpu, .memory_gb = 1, .gpu = {}}),
+          .demand = demand({.cpu = cpu, .memory_gb = 1, .gpu = {}}, std::move(user)),
           .queued_at = at(queued_at)};
 }
 Holding holding(int cpu, int since, std::string user = "2") {
@@ -73,7 +72,7 @@ TEST(Admission, AGangStartsWholeOrNotAtAll) {
   auto gang = job("a", 2, 1);
   auto groups = gang.demand->groups;
   groups.push_back({.role = NodeRole::worker, .count = 3, .each = {.cpu = 1, .memory_gb = 1, .gpu = {}}});
-  gang.demand = std::make_shared<const Demand>(std::move(groups));
+  gang.demand = std::make_shared<const Demand>("2", "g", std::move(groups));
   EXPECT_EQ(started(snapshot(4, {gang})), "");
   EXPECT_EQ(reason_of(snapshot(4, {gang}), "a"), Reason::exceeds_group);
   EXPECT_EQ(reason_of(snapshot(5, {gang}, {holding(1, 0)}), "a"), Reason::waiting_for_capacity);
@@ -134,7 +133,7 @@ TEST(Admission, WhatCanNeverStartIsTold) {
   EXPECT_EQ(reason_of(s, "a"), Reason::exceeds_group);
   EXPECT_EQ(reason_of(s, "b"), Reason::exceeds_max_quota);
   auto gone = *s.queue[0];
-  gone.group_id = "gone";
+  gone.demand = demand({.cpu = 1, .memory_gb = 1, .gpu = {}}, "2", "gone");
   s.queue[0] = std::make_shared<const Candidate>(gone);
   EXPECT_EQ(reason_of(s, "a"), Reason::group_unavailable);
 }
@@ -173,7 +172,7 @@ TEST(Admission, ManyThatAskAlikeAreJudgedAsOneByOne) {
     auto apart = s;
     for (auto& each : apart.queue) {
       auto own = *each;
-      own.demand = std::make_shared<const Demand>(own.demand->groups);
+      own.demand = std::make_shared<const Demand>(*own.demand);
       each = std::make_shared<const Candidate>(std::move(own));
     }
     const auto together = admit(s), one_by_one = admit(apart);
@@ -213,7 +212,7 @@ TEST(Admission, TheHeadOfTheQueueIsNeverStarved) {
         if (!verdict.start) continue;
         auto& chosen = s.queue[verdict.place];
         if (chosen->id == "BIG") big_started = t;
-        running.push_back({{.user_id = chosen->user_id,
+        running.push_back({{.user_id = chosen->demand->user_id,
                             .group_id = "g",
                             .held = chosen->demand->total,
                             .since = s.now,

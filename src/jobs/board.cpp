@@ -23,8 +23,7 @@ void Board::update(const Job& job, const std::string& engine, const store::Grant
   if (!before && job.spec.groups.empty()) return;
   auto open = before ? std::make_shared<OpenJob>(*before) : std::make_shared<OpenJob>();
   if (!job.spec.groups.empty()) {
-    open->candidate.demand = demand_of(job.spec.groups);
-    open->candidate.group_id = job.spec.group_id;
+    open->candidate.demand = demand_of(job);
     open->candidate.priority = job.spec.priority;
     open->candidate.urgent = job.spec.urgent;
     open->candidate.time_limit = std::chrono::seconds(job.spec.time_limit_s);
@@ -32,7 +31,6 @@ void Board::update(const Job& job, const std::string& engine, const store::Grant
     open->image_id = job.spec.image_id;
   }
   open->candidate.id = job.id;
-  open->candidate.user_id = job.user_id;
   open->candidate.queued_at = job.queued_at;
   open->kind = job.spec.kind;
   open->version = job.version;
@@ -129,18 +127,21 @@ void Board::erase(std::string_view job_id) {
     if (const auto at = jobs->find(job_id); at != jobs->end()) jobs->erase(at);
 }
 
-std::shared_ptr<const admission::Demand> Board::demand_of(const std::vector<RankGroup>& groups) {
+std::shared_ptr<const admission::Demand> Board::demand_of(const Job& job) {
+  const std::vector<RankGroup>& groups = job.spec.groups;
   const ResourceTotal total = total_of(groups);
-  std::size_t digest = groups.size();
+  std::size_t digest = std::hash<std::string>()(job.user_id) + std::hash<std::string>()(job.spec.group_id);
   for (const std::int64_t part : {total.cpu, total.memory_gb, total.gpu, total.vgpu, total.mig})
     digest = digest * 31 + static_cast<std::size_t>(part);
   const auto [first, last] = demands_.equal_range(digest);
   for (auto at = first; at != last;) {
     auto known = at->second.lock();
-    if (known && known->groups == groups) return known;
+    if (known && known->user_id == job.user_id && known->group_id == job.spec.group_id &&
+        known->groups == groups)
+      return known;
     at = known ? std::next(at) : demands_.erase(at);
   }
-  auto made = std::make_shared<const admission::Demand>(groups);
+  auto made = std::make_shared<const admission::Demand>(job.user_id, job.spec.group_id, groups);
   demands_.emplace(digest, made);
   return made;
 }

@@ -81,7 +81,7 @@ class Board {
   OpenJobPtr find_locked(std::string_view job_id) const;
   void put(std::shared_ptr<OpenJob> job);
   void erase(std::string_view job_id);
-  std::shared_ptr<const admission::Demand> demand_of(const std::vector<RankGroup>& groups);
+  std::shared_ptr<const admission::Demand> demand_of(const Job& job);
 
   mutable std::mutex mutex_;
   Jobs queued_, active_;

@@ -141,7 +141,7 @@ TEST(JobSpec, SurvivesBeingStored) {
   spec.groups = {
       {NodeRole::master, 2, {.cpu = 3, .memory_gb = 4, .gpu = {.count = 1, .share = GpuShare::vgpu}}}};
   spec.urgent = true;
-  const auto back = json::read<JobSpec>(json::write(spec));
+  const auto back = json::parse_as<JobSpec>(json::write(spec));
   ASSERT_TRUE(back.ok());
   EXPECT_EQ(back->kind, JobKind::evaluation);
   EXPECT_EQ(back->output, spec.output);

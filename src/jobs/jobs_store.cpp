@@ -213,7 +213,7 @@ std::optional<std::string> first_id(const db::Rows& rows) {
 }  // namespace
 
 std::string stored_spec(const JobSpec& spec) {
-  return json::print(json::write(spec));
+  return json::write(spec);
 }
 
 void insert_job(db::Transaction& tx, const Job& job, std::string spec, std::string request) {

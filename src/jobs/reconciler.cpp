@@ -127,7 +127,7 @@ void Reconciler::run() {
     lock.lock();
     // A long queue must not take a core: hints that come meanwhile are one.
     if (took > std::chrono::milliseconds(5))
-      wake_.wait_for(lock, std::min<std::chrono::steady_clock::duration>(took * 4, kLongestRest),
+      wake_.wait_for(lock, std::min<std::chrono::steady_clock::duration>(took * 9, kLongestRest),
                      [&] { return stop_; });
   }
 }
@@ -158,8 +158,8 @@ class Reconciler::Inputs {
       if (auto cause = once(job.model_version_id, [&] { return of_model(job.model_version_id); }))
         return cause;
     if (job.image_id.empty()) return nullptr;
-    return once(job.candidate.user_id + ' ' + job.image_id,
-                [&] { return of_image(job.candidate.user_id, job.image_id); });
+    return once(job.candidate.demand->user_id + ' ' + job.image_id,
+                [&] { return of_image(job.candidate.demand->user_id, job.image_id); });
   }
 
  private:
@@ -207,10 +207,9 @@ admission::Snapshot Reconciler::snapshot() {
     if (auto pool = pools.find(engine); pool != pools.end()) pool->second.hold(grant);
   };
   for (const auto& job : board_.active()) {
-    admission::Holding holding{.user_id = job->candidate.user_id,
-                               .group_id = job->candidate.group_id,
-                               .held = job->candidate.demand->total,
-                               .since = job->since};
+    const admission::Demand& demand = *job->candidate.demand;
+    admission::Holding holding{
+        .user_id = demand.user_id, .group_id = demand.group_id, .held = demand.total, .since = job->since};
     if (job->candidate.time_limit.count() > 0) holding.ends_by = job->since + job->candidate.time_limit;
     out.holdings.push_back(std::move(holding));
     for (const auto& rank : job->granted.gpus)
@@ -243,6 +242,7 @@ void Reconciler::admit() {
   std::vector<OpenJobPtr> jobs = board_.queued();
   std::vector<std::shared_ptr<const Cause>> causes(jobs.size());
   if (jobs.empty()) return board_.set_waits({}, {});
+  std::unique_lock granting(platform_.engines.granting());
   admission::Snapshot picture = snapshot();
   std::vector<std::size_t> place_in_jobs;  // of each candidate
   Inputs inputs(platform_);
@@ -252,7 +252,7 @@ void Reconciler::admit() {
     if ((causes[i] = inputs.blocking(*job))) continue;
     picture.queue.emplace_back(job, &job->candidate);
     place_in_jobs.push_back(i);
-    const std::string& user = job->candidate.user_id;
+    const std::string& user = job->candidate.demand->user_id;
     if (picture.quotas.contains(user)) continue;
     if (auto quota = platform_.quotas.quota_of(user); quota.ok())
       picture.quotas.emplace(user, std::move(quota).value());
@@ -265,14 +265,14 @@ void Reconciler::admit() {
       causes[place_in_jobs[verdict.place]] = std::move(verdict.cause);
       continue;
     }
-    const std::string& engine = picture.groups.at(job.group_id).engine;
+    const std::string& engine = picture.groups.at(job.demand->group_id).engine;
     const bool wants_gpus =
         std::any_of(verdict.gpus.begin(), verdict.gpus.end(), [](const auto& rank) { return !rank.empty(); });
     if (wants_gpus) {
       // Two groups of one engine share its devices, and each was shown them whole.
       auto& group = gpus_taken_by[engine];
-      if (group.empty()) group = job.group_id;
-      if (group != job.group_id) {
+      if (group.empty()) group = job.demand->group_id;
+      if (group != job.demand->group_id) {
         wake();
         continue;
       }
@@ -280,14 +280,14 @@ void Reconciler::admit() {
     const std::size_t ranks = verdict.gpus.size();
     starts.push_back({job.id, engine, {std::move(verdict.gpus), free_ports(ranks + 1)}});
   }
+  begin(std::move(starts), std::move(granting));
   for (std::size_t i = 0; i < jobs.size(); ++i)
     if (causes[i] && is_refusal(causes[i]->reason))
       finish(*jobs[i], {.cause = *causes[i], .at = platform_.clock.now()}, -1, false);
   board_.set_waits(std::move(jobs), std::move(causes));
-  begin(std::move(starts));
 }
 
-void Reconciler::begin(std::vector<Start> starts) {
+void Reconciler::begin(std::vector<Start> starts, std::unique_lock<std::mutex> granting) {
   if (starts.empty()) return;
   std::vector<std::pair<Job, store::Run>> begun;
   std::vector<std::string> passed;
@@ -314,6 +314,7 @@ void Reconciler::begin(std::vector<Start> starts) {
     return;
   }
   for (const auto& [job, run] : begun) board_.update(job, run.engine, run.granted);
+  granting.unlock();
   for (const auto& id : passed) resync(id);
   for (const auto& [job, run] : begun) launch(job, run);
 }

@@ -69,7 +69,8 @@ class Reconciler {
     std::string job_id, engine;
     store::Granted granted;
   };
-  void begin(std::vector<Start> starts);
+  /// Unlocks `granting` once the board knows of them.
+  void begin(std::vector<Start> starts, std::unique_lock<std::mutex> granting);
   void launch(const Job& job, const store::Run& run);
   void observe(const std::string& run_id);
   void observe_active();

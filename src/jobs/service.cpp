@@ -115,10 +115,9 @@ std::vector<HoldingSource::Held> Service::held_by_jobs() const {
   std::vector<HoldingSource::Held> out;
   for (const auto& job : board_.active()) {
     HoldingSource::Held held;
-    held.holding = {.user_id = job->candidate.user_id,
-                    .group_id = job->candidate.group_id,
-                    .held = job->candidate.demand->total,
-                    .since = job->since};
+    const admission::Demand& demand = *job->candidate.demand;
+    held.holding = {
+        .user_id = demand.user_id, .group_id = demand.group_id, .held = demand.total, .since = job->since};
     held.engine = job->engine;
     for (const auto& rank : job->granted.gpus) held.gpus.insert(held.gpus.end(), rank.begin(), rank.end());
     out.push_back(std::move(held));
@@ -179,7 +178,7 @@ Result<std::string> Service::create(http::Call& call, CreateTask task, JobKind k
   if (task.fineTuneStrategy.empty()) task.fineTuneStrategy = spec.strategy;
   if (task.outputDir.empty()) task.outputDir = shown_path(spec.output);
   if (task.checkPointDir.empty()) task.checkPointDir = shown_path(spec.checkpoint);
-  return insert(call, std::move(made), json::print(json::write(task)));
+  return insert(call, std::move(made), json::write(task));
 }
 
 Result<std::string> Service::create(http::Call& call, CreateEvaluation evaluation) {
@@ -192,7 +191,7 @@ Result<std::string> Service::create(http::Call& call, CreateEvaluation evaluatio
   evaluation.resourceGroupId = made.group.id;
   evaluation.resourceGroupName = made.group.name;
   evaluation.resourceGroupKey = made.group.key;
-  return insert(call, std::move(made), json::print(json::write(evaluation)));
+  return insert(call, std::move(made), json::write(evaluation));
 }
 
 // ---- one job ---------------------------------------------------------------------------------------------

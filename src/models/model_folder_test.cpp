@@ -210,7 +210,7 @@ TEST_F(Folder, TellsAModelByItsFiles) {
   EXPECT_EQ(d.transformersVersion, "4.40.0");
   EXPECT_EQ(report->config_text, kConfig);
   EXPECT_EQ(facts_of(d).parameters, 10);
-  const auto back = json::parse_as<ModelDetails>(json::print(json::write(d)));
+  const auto back = json::parse_as<ModelDetails>(json::write(d));
   ASSERT_TRUE(back.ok());
   EXPECT_EQ(back->dtypes.size(), 2U);
 }

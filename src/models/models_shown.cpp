@@ -108,14 +108,14 @@ wire::VersionOut Service::documented(const store::ModelRow& model, const store::
   out.status = number_of(row.state);
   out.deployJson = unless_empty(row.deploy_text);
   out.label = row.label;
-  if (!row.details.format.empty()) out.parameters = json::print(json::write(row.details));
+  if (!row.details.format.empty()) out.parameters = json::write(row.details);
   out.originalParameters = unless_empty(row.config_text);
   out.configPath = unless_empty(row.config_path);
   out.configSaveType = row.config_save_type;
   out.preDeployLabel = row.pre_deploy_label;
   out.parameterStatus = parameter_status(row);
   out.scale = row.scale;
-  out.hyperParameterList = json::print(json::write(row.hyper_parameters));
+  out.hyperParameterList = json::write(row.hyper_parameters);
   out.modelStructure = row.model_structure;
   out.imageType = row.image_type;
   if (is(row, State::ready) && !row.folder.empty()) out.absolutePath = importer_->folder() + "/" + row.folder;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <algorithm>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <string_view>
@@ -57,6 +58,11 @@ class Service final : public Quotas {
   ResourceGroup completed(ResourceGroup group) const;
   Result<void> check_users(const std::vector<std::string>& users);
   void forget(const std::string& user_id);
+  using Groups = std::shared_ptr<const std::vector<ResourceGroup>>;
+  /// All groups, newest first, from memory: every job that is created and every decision asks.
+  Result<Groups> known_groups();
+  /// After every change of one.
+  void forget_groups();
 
   db::Database& db_;
   accounts::Accounts& accounts_;
@@ -75,6 +81,8 @@ class Service final : public Quotas {
   std::mutex mutex_;
   std::unordered_map<std::string, Known> known_;
   std::uint64_t epoch_ = 0;
+  Groups groups_;
+  std::uint64_t groups_epoch_ = 0;
 };
 
 /// `1.5GB`, `20MB`, `0B`: a size for people, in powers of 1024.

@@ -62,10 +62,6 @@ std::optional<ResourceGroup> group(db::Transaction& tx, std::string_view id) {
   return db::select_one<ResourceGroup>(tx, "SELECT * FROM resource_groups WHERE id = $1", {text(id)});
 }
 
-std::optional<ResourceGroup> group_with_key(db::Transaction& tx, std::string_view key) {
-  return db::select_one<ResourceGroup>(tx, "SELECT * FROM resource_groups WHERE key = $1", {text(key)});
-}
-
 std::optional<ResourceGroup> group_named(db::Transaction& tx, std::string_view name) {
   return db::select_one<ResourceGroup>(tx, "SELECT * FROM resource_groups WHERE name = $1", {text(name)});
 }

@@ -15,7 +15,6 @@ void put_quota(db::Transaction& tx, std::string_view user_id, const Quota& quota
 std::int64_t delete_quota(db::Transaction& tx, std::string_view user_id);
 
 std::optional<ResourceGroup> group(db::Transaction& tx, std::string_view id);
-std::optional<ResourceGroup> group_with_key(db::Transaction& tx, std::string_view key);
 std::optional<ResourceGroup> group_named(db::Transaction& tx, std::string_view name);
 /// Newest first, those before the id `before` (empty: from the start).
 std::vector<ResourceGroup> groups(db::Transaction& tx, std::string_view before, std::int64_t limit);

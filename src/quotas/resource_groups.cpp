@@ -55,57 +55,81 @@ ResourceGroup Service::completed(ResourceGroup group) const {
   return group;
 }
 
-Result<ResourceGroup> Service::resolve_group(std::string_view user_id, const GroupRef& ref) {
-  const bool admin = TRY(accounts_.user(user_id)).admin;
-  return db_.read([&](db::Transaction& tx) -> Result<ResourceGroup> {
-    struct Way {
-      std::string_view given, field;
-      std::optional<ResourceGroup> (*find)(db::Transaction&, std::string_view);
-    };
-    const Way ways[] = {{ref.id, ref.id_field, store::group},
-                        {ref.key, ref.key_field, store::group_with_key},
-                        {ref.name, ref.name_field, store::group_named}};
-    std::optional<ResourceGroup> group;
-    std::string_view field = ref.id_field;
-    for (const Way& way : ways) {
-      if (way.given.empty()) continue;
-      auto found = way.find(tx, way.given);
-      if (!found)
-        return invalid_field(std::string(way.field), {"资源组不存在：" + std::string(way.given),
-                                                      "no such resource group: " + std::string(way.given)});
-      if (group && group->id != found->id)
-        return invalid_field(std::string(way.field),
-                             {"与 " + std::string(field) + " 不是同一资源组",
-                              "is not the resource group that " + std::string(field) + " names"});
-      if (!group) field = way.field;
-      group = std::move(found);
-    }
-    if (!group) group = store::group_named(tx, kDefaultGroup);
-    if (!group) return no_group(kDefaultGroup);
-    if (!may_use(*group, user_id, admin))
-      return Error{Code::permission_denied,
-                   {"无权使用该资源组", "you may not use this resource group"},
-                   {{std::string(field),
-                     {"不允许使用资源组 " + group->name,
-                      "the resource group " + group->name + " is not open to this user"}}}};
-    return completed(std::move(*group));
-  });
-}
-
-Result<ResourceGroup> Service::group(std::string_view id) {
-  return db_.read([&](db::Transaction& tx) -> Result<ResourceGroup> {
-    auto found = store::group(tx, id);
-    if (!found) return no_group(id);
-    return completed(std::move(*found));
-  });
-}
-
-Result<std::vector<ResourceGroup>> Service::groups() {
-  return db_.read([&](db::Transaction& tx) -> Result<std::vector<ResourceGroup>> {
+Result<Service::Groups> Service::known_groups() {
+  std::uint64_t epoch = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    if (groups_) return groups_;
+    epoch = groups_epoch_;
+  }
+  auto read = TRY(db_.read([&](db::Transaction& tx) -> Result<std::vector<ResourceGroup>> {
     auto all = store::groups(tx, "", 10'000);
     for (auto& group : all) group = completed(std::move(group));
     return all;
-  });
+  }));
+  auto known = std::make_shared<const std::vector<ResourceGroup>>(std::move(read));
+  const std::lock_guard lock(mutex_);
+  // Whoever changed one meanwhile may have changed what was read.
+  if (epoch == groups_epoch_) groups_ = known;
+  return known;
+}
+
+void Service::forget_groups() {
+  const std::lock_guard lock(mutex_);
+  groups_.reset();
+  ++groups_epoch_;
+}
+
+Result<ResourceGroup> Service::resolve_group(std::string_view user_id, const GroupRef& ref) {
+  const bool admin = TRY(accounts_.user(user_id)).admin;
+  const Groups all = TRY(known_groups());
+  struct Way {
+    std::string_view given, field;
+    std::string ResourceGroup::*member;
+  };
+  const Way ways[] = {{ref.id, ref.id_field, &ResourceGroup::id},
+                      {ref.key, ref.key_field, &ResourceGroup::key},
+                      {ref.name, ref.name_field, &ResourceGroup::name}};
+  const auto find = [&](std::string ResourceGroup::*member, std::string_view value) -> const ResourceGroup* {
+    const auto at = std::find_if(all->begin(), all->end(),
+                                 [&](const ResourceGroup& each) { return each.*member == value; });
+    return at == all->end() ? nullptr : &*at;
+  };
+  const ResourceGroup* group = nullptr;
+  std::string_view field = ref.id_field;
+  for (const Way& way : ways) {
+    if (way.given.empty()) continue;
+    const ResourceGroup* found = find(way.member, way.given);
+    if (!found)
+      return invalid_field(std::string(way.field), {"资源组不存在：" + std::string(way.given),
+                                                    "no such resource group: " + std::string(way.given)});
+    if (group && group->id != found->id)
+      return invalid_field(std::string(way.field),
+                           {"与 " + std::string(field) + " 不是同一资源组",
+                            "is not the resource group that " + std::string(field) + " names"});
+    if (!group) field = way.field;
+    group = found;
+  }
+  if (!group) group = find(&ResourceGroup::name, kDefaultGroup);
+  if (!group) return no_group(kDefaultGroup);
+  if (!may_use(*group, user_id, admin))
+    return Error{Code::permission_denied,
+                 {"无权使用该资源组", "you may not use this resource group"},
+                 {{std::string(field),
+                   {"不允许使用资源组 " + group->name,
+                    "the resource group " + group->name + " is not open to this user"}}}};
+  return *group;
+}
+
+Result<ResourceGroup> Service::group(std::string_view id) {
+  const Groups all = TRY(known_groups());
+  for (const auto& each : *all)
+    if (each.id == id) return each;
+  return no_group(id);
+}
+
+Result<std::vector<ResourceGroup>> Service::groups() {
+  return *TRY(known_groups());
 }
 
 Result<http::Slice<ResourceGroup>> Service::list_groups(const http::Identity& caller,
@@ -138,18 +162,20 @@ Result<ResourceGroup> Service::create_group(const http::Call& call, const wire::
   TRY(check_users(in.users));
   ResourceGroup group{call.new_id(),         in.name,         new_key(), in.engine,   in.capacity.cpu,
                       in.capacity.memory_gb, in.capacity.gpu, in.users,  clock_.now()};
-  return db_.write([&](db::Transaction& tx) -> Result<ResourceGroup> {
+  auto written = db_.write([&](db::Transaction& tx) -> Result<ResourceGroup> {
     if (auto before = store::group(tx, group.id)) return completed(std::move(*before));
     if (store::group_named(tx, group.name)) return name_taken(group.name);
     store::insert_group(tx, group);
     audit_.record(tx, call, "resourceGroup.create", "resourceGroup", group.id, group.name);
     return completed(group);
   });
+  forget_groups();
+  return written;
 }
 
 Result<ResourceGroup> Service::patch_group(const http::Call& call, const wire::GroupPatch& in) {
   if (in.users) TRY(check_users(*in.users));
-  return db_.write([&](db::Transaction& tx) -> Result<ResourceGroup> {
+  auto written = db_.write([&](db::Transaction& tx) -> Result<ResourceGroup> {
     auto group = store::group(tx, in.id);
     if (!group) return no_group(in.id);
     if (in.name && *in.name != group->name) {
@@ -169,10 +195,12 @@ Result<ResourceGroup> Service::patch_group(const http::Call& call, const wire::G
     audit_.record(tx, call, "resourceGroup.update", "resourceGroup", group->id, group->name);
     return completed(std::move(*group));
   });
+  forget_groups();
+  return written;
 }
 
 Result<void> Service::delete_group(const http::Call& call, std::string_view id) {
-  return db_.write([&](db::Transaction& tx) -> Result<void> {
+  auto written = db_.write([&](db::Transaction& tx) -> Result<void> {
     const auto group = store::group(tx, id);
     if (!group) return no_group(id);
     if (group->name == kDefaultGroup)
@@ -183,6 +211,8 @@ Result<void> Service::delete_group(const http::Call& call, std::string_view id) 
     audit_.record(tx, call, "resourceGroup.delete", "resourceGroup", id, group->name);
     return {};
   });
+  forget_groups();
+  return written;
 }
 
 }  // namespace lathe::quotas

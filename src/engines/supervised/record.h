@@ -96,12 +96,12 @@ class RunFolder {
   }
   template <class T>
   Result<void> write(const std::string& name, const T& record, Durable durable) const {
-    return replace_file(fd(), name, json::print(json::write(record)), durable);
+    return replace_file(fd(), name, json::write(record), durable);
   }
   /// True for the one who made it.
   template <class T>
   Result<bool> write_once(const std::string& name, const T& record, Durable durable) const {
-    return create_file_once(fd(), name, json::print(json::write(record)), durable);
+    return create_file_once(fd(), name, json::write(record), durable);
   }
   bool has(const char* name) const;
 
