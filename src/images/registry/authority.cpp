@@ -121,7 +121,7 @@ std::string Authority::issue(const http::Identity& who, const std::vector<Scope>
   Claims claims{who.user_id, (clock_.now() + kTokenLifetime).time_since_epoch().count(), {}};
   for (const Scope& scope : scopes)
     if (claims.scopes.size() < kMostScopes) claims.scopes.push_back(scope.text());
-  const std::string text = base64(json::print(json::write(claims)));
+  const std::string text = base64(json::write(claims));
   return std::string(kPrefix) + text + "." + sign(text);
 }
 
