@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <charconv>
 #include <stdexcept>
+#include <system_error>
 
 #include "base/fd.h"
 #include "base/log.h"
@@ -19,6 +20,8 @@ namespace {
 
 // Stores' texts are constants; only filters put together at run time make more than a few dozen.
 constexpr std::size_t kMostStatements = 300;
+// Some hundreds of small writes, and a few more pages than the log has when it is moved into the database.
+constexpr off_t kReservedLogBytes = 20 << 20;
 
 Error unavailable() {
   return {Code::unavailable,
@@ -287,6 +290,15 @@ bool SqliteConnection::violates_deferred() const {
   int now = 0, highest = 0;
   sqlite3_db_status(handle_, SQLITE_DBSTATUS_DEFERRED_FKS, &now, &highest, 0);
   return now > 0;
+}
+
+void SqliteConnection::reserve_log(const std::string& path) {
+  // The log is there from the first read on, and SQLite does not cut it below journal_size_limit.
+  query("SELECT COUNT(*) FROM sqlite_master");
+  const Fd log_file(::open((path + "-wal").c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
+  // Its size stays: what lies behind the end is allocated, and is nothing to SQLite.
+  if (!log_file || ::fallocate(log_file.get(), FALLOC_FL_KEEP_SIZE, 0, kReservedLogBytes) != 0)
+    log::warning("no room is set aside for the database's log: {}", std::generic_category().message(errno));
 }
 
 void SqliteConnection::checkpoint() {

@@ -41,6 +41,9 @@ class SqliteConnection final : public Transaction {
   int log_pages() const { return log_pages_; }
   /// Moves what is in the write-ahead log into the database file, as far as no reader needs it.
   void checkpoint();
+  /// Sets room aside on the disk for the log, which is written over and over: what must be written down while
+  /// the disk is full (a job has ended, a file is deleted) then still can be. Without room now, a warning.
+  void reserve_log(const std::string& path);
 
  private:
   /// A prepared statement; `slots[i]` is the argument that belongs to SQLite's parameter i + 1.

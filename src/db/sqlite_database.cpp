@@ -117,6 +117,7 @@ class SqliteDatabase final : public Database {
 Result<std::unique_ptr<Database>> open_sqlite(const SqliteOptions& options) {
   auto connection = TRY(SqliteConnection::open(options.path, SqliteConnection::Access::write));
   TRY(bring_up_to_date(*connection, options.migrations));
+  connection->reserve_log(options.path);
   return std::unique_ptr<Database>(std::make_unique<SqliteDatabase>(std::move(connection), options));
 }
 

@@ -79,7 +79,7 @@ def test_uploads_cut_at_random_bytes_leave_nothing_or_everything(own_server):
     found = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in root.glob("*.bin")}
     for name, digest in found.items():
         assert digest == contents[name], f"{name} is not whole"
-    assert {item["name"] for item in user.get("/api/v1/files", query={"path": "/"}).ok()["entries"]} >= set(found)
+    assert {item["name"] for item in user.get("/api/v1/files", query={"path": "/"}).ok()["items"]} >= set(found)
 
 
 def test_a_resumed_upload_goes_on_where_the_server_says_however_often_it_is_cut(own_server):
@@ -111,7 +111,8 @@ def test_a_resumed_upload_goes_on_where_the_server_says_however_often_it_is_cut(
             break  # the last piece was whole: it is a file now
         assert answer.status in (200, 204), answer
         now = int(answer.headers["Upload-Offset"])
-        assert offset <= now <= offset + len(part)
+        # What the server had taken in of an earlier piece may have been put away since.
+        assert offset <= now <= len(content)
         offset = now
         assert cuts < 2000
     got = lathe.wait_until(lambda: (a := user.get("/api/v1/files/content", query={"path": "/cut.bin"})).status == 200 and a,
