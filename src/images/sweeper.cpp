@@ -33,9 +33,13 @@ Sweeper::~Sweeper() {
 }
 
 Result<void> Sweeper::start() {
-  const std::uint64_t freed = TRY(sweep());
-  if (freed > 0) log::info("image store: {} bytes that nothing needed were removed", freed);
-  TRY(write_index(db_, store_));
+  // A full disk, for one, is no reason not to serve what there is: the next round makes up for it.
+  if (auto freed = sweep(); !freed) {
+    complain(freed.error());
+  } else if (*freed > 0) {
+    log::info("image store: {} bytes that nothing needed were removed", *freed);
+  }
+  complain(write_index(db_, store_));
   thread_ = std::thread([this] { run(); });
   return {};
 }
