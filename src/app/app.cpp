@@ -14,9 +14,11 @@ namespace lathe::app {
 
 namespace {
 
-/// What this machine has, its accelerators included. A device in MIG mode is given by the slice only.
-quotas::Compute machine_with(const engines::GpuInventory& gpus) {
+/// What this machine has to give, its accelerators included. A device in MIG mode is given by the slice only.
+quotas::Compute machine_with(const engines::GpuInventory& gpus, const CapacityConfig& capacity) {
   quotas::Compute machine = quotas::machine_capacity();
+  if (capacity.cpu > 0) machine.cpu = capacity.cpu;
+  if (capacity.memory_gb > 0) machine.memory_gb = capacity.memory_gb;
   const bool shares = engines::mps_is_running();
   for (const auto& device : gpus.devices) {
     machine.mig += static_cast<std::int64_t>(device.slices.size());
@@ -69,7 +71,8 @@ Result<void> App::construct_accounts() {
   // What the server starts must not find it in its environment.
   ::unsetenv("LATHE_ADMIN_PASSWORD");
   idempotency_ = std::make_unique<accounts::Idempotency>(*db_, ids_, clock_);
-  quotas_ = TRY(quotas::Quotas::open(*db_, *accounts_, audit_, ids_, clock_, machine_with(gpus_)));
+  quotas_ = TRY(
+      quotas::Quotas::open(*db_, *accounts_, audit_, ids_, clock_, machine_with(gpus_, config_.capacity)));
   return {};
 }
 
@@ -121,9 +124,26 @@ Result<void> App::construct_serving() {
     for (const auto& grant : serving_->held_gpus(tx)) pool.hold(grant);
     return pool;
   };
+  const ServingConfig& config = config_.serving;
+  serving::Options options;
+  options.folder = data_.file("serving");
+  options.scale.tick = config.tick;
+  options.scale.stable_window = config.stable_window;
+  options.scale.panic_window = config.panic_window;
+  options.scale.zero_grace = config.zero_grace;
+  options.scale.utilisation = config.utilization;
+  options.health.start_limit = config.start_timeout;
+  options.drain_limit = config.drain_timeout;
+  options.held_limit = config.hold_timeout;
+  options.held_requests = config.held_requests;
+  options.gpu_use = [] {
+    std::map<std::string, int> use;
+    for (const auto& load : engines::gpu_load()) use[load.uuid] = load.utilisation_percent;
+    return use;
+  };
   serving_ = TRY(serving::Serving::open({*db_, *accounts_, audit_, *quotas_, *files_, *images_, *models_,
                                          *algorithms_, *engine_, *gateway_, ids_, clock_, free_gpus},
-                                        {.folder = data_.file("serving")}));
+                                        std::move(options)));
   quotas_->add_source(static_cast<quotas::UsageSource&>(*serving_));
   jobs_->add_holdings(*serving_);
   run_listeners_.add([this](const std::string& run_id) { serving_->run_changed(run_id); });

@@ -81,6 +81,26 @@ void fields(Fields& f, ImagesConfig& images) {
   duration(f, "sweepInterval", images.sweep_interval, "Between two looks for what nothing needs");
 }
 
+void fields(Fields& f, CapacityConfig& capacity) {
+  f.field("cpu", capacity.cpu, {.doc = "Cores to give out; 0: all", .min = 0, .max = 1e6});
+  f.field("memoryGb", capacity.memory_gb, {.doc = "Memory to give out; 0: all", .min = 0, .max = 1e6});
+}
+
+void fields(Fields& f, ServingConfig& serving) {
+  duration(f, "tick", serving.tick, "How often the autoscaler decides");
+  duration(f, "stableWindow", serving.stable_window, "The time whose mean load decides");
+  duration(f, "panicWindow", serving.panic_window, "The shorter time in which a doubled load overrules it");
+  duration(f, "zeroGrace", serving.zero_grace, "After an idle stable window, until a service sleeps");
+  f.field("utilization", serving.utilization,
+          {.doc = "How much of its threshold a replica is to bear", .min = 0.01, .max = 1});
+  duration(f, "startTimeout", serving.start_timeout, "A replica that is not ready by then is replaced");
+  duration(f, "drainTimeout", serving.drain_timeout,
+           "How long requests may take to end at a replica that goes");
+  duration(f, "holdTimeout", serving.hold_timeout, "How long a request waits for a replica to become ready");
+  f.field("heldRequests", serving.held_requests,
+          {.doc = "So many requests of a service wait at most", .min = 0, .max = 1'000'000});
+}
+
 struct LimitsConfig {
   http::Limits& limits;
 };
@@ -114,6 +134,8 @@ void fields(Fields& f, Config& config) {
   duration(f, "drainTimeout", config.drain_timeout, "How long requests may take to end at a stop");
   f.field("jobs", config.jobs);
   f.field("images", config.images);
+  f.field("capacity", config.capacity);
+  f.field("serving", config.serving);
 }
 
 Result<Config> parse_config(std::string_view text) {

@@ -40,6 +40,21 @@ struct JobsConfig {
   std::string network = "host";           ///< or "none"
 };
 
+/// What of this machine may be given to jobs and replicas; 0: all there is. More than there is overbooks it.
+struct CapacityConfig {
+  double cpu = 0, memory_gb = 0;
+};
+
+/// How services scale and change; the defaults are Knative's where it has one.
+struct ServingConfig {
+  Duration tick{2'000}, stable_window{60'000}, panic_window{6'000}, zero_grace{30'000};
+  double utilization = 0.7;
+  Duration start_timeout{std::chrono::minutes{30}};
+  Duration drain_timeout{30'000};
+  Duration hold_timeout{300'000};
+  std::int64_t held_requests = 1'000;
+};
+
 /// The configuration of `lathe serve`: a JSON file (comments and trailing commas are welcome), over which the
 /// command line's flags win. docs/operations.md explains every key.
 struct Config {
@@ -55,6 +70,8 @@ struct Config {
   Duration drain_timeout{30'000};  ///< how long requests under way may take to end at a stop
   JobsConfig jobs;
   ImagesConfig images;
+  CapacityConfig capacity;
+  ServingConfig serving;
 };
 void fields(Fields& f, Config& config);
 

@@ -1,112 +1,38 @@
 #include "serving/controller.h"
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
-#include <poll.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
-#include <filesystem>
-#include <fstream>
+#include <algorithm>
 
-#include "base/fd.h"
 #include "base/log.h"
-#include "http/client.h"
 
 namespace lathe::serving {
 
 namespace {
 
-constexpr std::chrono::milliseconds kSoon{50};
-constexpr std::chrono::milliseconds kLater{2'000};
-constexpr std::chrono::milliseconds kProbeTimeout{300};
-constexpr std::int64_t kKeepEnded = 5;
-constexpr std::size_t kLogTail = 4096;
+using Steady = std::chrono::steady_clock;
 
-sockaddr_in address_of(const std::string& host, int port) {
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_port = htons(static_cast<std::uint16_t>(port));
-  inet_pton(AF_INET, host.c_str(), &address.sin_addr);
-  return address;
-}
+constexpr Duration kSoon{100};
+constexpr Duration kRetry{500};
+constexpr Duration kHurriedDrain{2'000};
 
-/// Could a replica listen there?
-bool port_is_free(const std::string& host, int port) {
-  const Fd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  const int on = 1;  // a port that merely lingers in TIME_WAIT is free
-  setsockopt(socket.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  const auto address = address_of(host, port);
-  return bind(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
-}
-
-bool accepts_connections(const std::string& host, int port) {
-  const Fd socket(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  const auto address = address_of(host, port);
-  if (connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return true;
-  pollfd wait{.fd = socket.get(), .events = POLLOUT, .revents = 0};
-  int error = 0;
-  socklen_t size = sizeof error;
-  return errno == EINPROGRESS && poll(&wait, 1, static_cast<int>(kProbeTimeout.count())) == 1 &&
-         getsockopt(socket.get(), SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error == 0;
-}
-
-std::string tail_of(const std::string& path) {
-  std::ifstream file(path, std::ios::binary | std::ios::ate);
-  if (!file) return "";
-  const auto size = static_cast<std::size_t>(file.tellg());
-  const std::size_t length = std::min(size, kLogTail);
-  std::string out(length, '\0');
-  file.seekg(static_cast<std::streamoff>(size - length));
-  file.read(out.data(), static_cast<std::streamsize>(length));
-  for (char& c : out)
-    if (static_cast<unsigned char>(c) >= 0x80 ||
-        (static_cast<unsigned char>(c) < 0x20 && c != '\n' && c != '\t'))
-      c = '?';
-  return out;
-}
-
-std::string reason_of(const engines::RankEnd& end) {
-  using engines::EndCause;
-  switch (end.cause) {
-    case EndCause::exited:
-      return "ExitCode " + std::to_string(end.exit_code.value_or(0));
-    case EndCause::signaled:
-      return "Signal " + std::to_string(end.signal.value_or(0));
-    case EndCause::out_of_memory:
-      return "OutOfMemory";
-    case EndCause::time_limit:
-      return "TimeLimit";
-    case EndCause::stopped:
-      return "Stopped";
-    case EndCause::sibling_failed:
-      return "Stopped";
-    case EndCause::launch_failed:
-      return "EngineError";
-    case EndCause::lost:
-      return "NodeFailure";
-  }
-  return "EngineError";
-}
-
-void warn_of(const std::string& id, const Result<void>& outcome) {
-  if (!outcome.ok()) log::warning("replica {}: {}", id, outcome.error().describe(Language::en));
-}
-
-bool failed(const store::ReplicaRow& row) {
-  return row.state == "ended" && row.reason != "Stopped";
-}
-
-ReplicaView view_of(const store::ReplicaRow& row) {
+ReplicaView view_of(const store::ReplicaHead& row) {
   return {.id = row.id,
           .state = row.parsed_state(),
-          .failed = failed(row),
+          .failed = row.failed(),
+          .revivable = row.stop_reason.empty(),
           .created_at = row.created_at,
           .ready_at = row.ready_at,
           .ended_at = row.ended_at};
 }
 
 }  // namespace
+
+Controller::Controller(const Parts& parts, const Options& options)
+    : parts_(parts),
+      options_(options),
+      scaler_(options.scale, options.gpu_use),
+      replicas_(parts, options, [this](const std::string& id) { wake(id); }) {}
 
 Controller::~Controller() {
   {
@@ -118,7 +44,20 @@ Controller::~Controller() {
 }
 
 void Controller::start() {
-  remove_orphans();
+  parts_.gateway.listen({.waiting =
+                             [this](const std::string& service_id) {
+                               {
+                                 const std::scoped_lock lock(mutex_);
+                                 if (asleep_.erase(service_id) == 0) return;
+                                 work_.woken.insert(service_id);
+                                 woken_ = true;
+                               }
+                               changed_.notify_all();
+                             },
+                         .drained = [this](const std::string& replica_id) { wake(replica_id); }});
+  replicas_.adopt();
+  // What was ready when the last server ended is, until it is found otherwise.
+  publish();
   thread_ = std::thread([this] { loop(); });
 }
 
@@ -130,219 +69,243 @@ void Controller::wake() {
   changed_.notify_all();
 }
 
+void Controller::wake(const std::string& replica_id) {
+  {
+    const std::scoped_lock lock(mutex_);
+    work_.replicas.insert(replica_id);
+    woken_ = true;
+  }
+  changed_.notify_all();
+}
+
+void Controller::hurry(const std::string& deployment_id) {
+  {
+    const std::scoped_lock lock(mutex_);
+    hurried_.insert(deployment_id);
+  }
+  wake();
+}
+
+void Controller::again_in(Duration time) {
+  next_look_ = std::min(next_look_, Steady::now() + time);
+}
+
 void Controller::loop() {
+  Work work{.replicas = {}, .woken = {}, .everything = true};
   while (true) {
-    bool soon = true;
     try {
-      soon = look();
-      publish();
+      next_look_ = Steady::now() + options_.scale.tick;
+      look(work);
     } catch (const std::exception& bug) {
       log::error("serving: {}", bug.what());
     }
     std::unique_lock lock(mutex_);
-    changed_.wait_for(lock, soon ? kSoon : kLater, [this] { return woken_ || ending_; });
+    changed_.wait_until(lock, std::min(next_look_, next_tick_), [this] { return woken_ || ending_; });
     if (ending_) return;
     woken_ = false;
+    work = std::exchange(work_, {});
   }
 }
 
-Controller::World Controller::load() {
-  World world;
-  const auto read = parts_.db.read([&](db::Transaction& tx) -> Result<void> {
-    world.deployments = store::deployments(tx);
-    world.versions = store::versions(tx);
-    for (const auto& version : world.versions)
-      world.replicas[version.id] = store::replicas_of(tx, version.id);
-    return {};
-  });
-  if (!read.ok()) log::error("serving: cannot read: {}", read.error().describe(Language::en));
-  return world;
-}
-
-bool Controller::look() {
+void Controller::look(const Work& work) {
+  Work all = work;
+  const bool is_tick = Steady::now() >= next_tick_;
+  all.everything = all.everything || is_tick;
   World world = load();
-  bool soon = false;
-  for (const auto& version : world.versions)
-    for (auto& replica : world.replicas[version.id])
-      if (replica.live()) soon = follow(version, replica) || soon;
-  for (const auto& deployment : world.deployments)
-    for (const auto& version : world.versions)
-      if (version.deployment_id == deployment.id)
-        soon = hold_at(deployment, version, world.replicas[version.id]) || soon;
-  return soon;
+  follow(all, world);
+  for (const auto& deployment_id : all.woken) wake_up(deployment_id, world);
+  if (is_tick) {
+    next_tick_ = Steady::now() + options_.scale.tick;
+    tick(world);
+  }
+  for (const auto& deployment : world.deployments) settle(deployment, world);
+  if (routes_changed_ || is_tick) {
+    routes_changed_ = false;
+    publish();
+  }
 }
 
-/// Brings one live replica's row up to what the engine and its port say.
-bool Controller::follow(const store::VersionRow& version, store::ReplicaRow& replica) {
-  const std::string run_id = run_id_of(replica.id);
-  auto status = parts_.engine.inspect(run_id);
-  if (!status.ok()) {
-    if (status.error().code != Code::not_found) return true;  // the engine does not answer: nothing is known
-    if (replica.state == "stopping") {
-      replica.state = "ended";
-      replica.reason = "Stopped";
-      replica.ended_at = parts_.clock.now();
-      save(replica);
-      return false;
+/// One that is on its way is looked at every time, one that is ready when there is a hint or a tick.
+bool Controller::is_due(const store::ReplicaHead& replica, const Work& work) const {
+  if (!replica.live()) return false;
+  return replica.state != "ready" || work.everything || work.replicas.contains(replica.id);
+}
+
+void Controller::follow(const Work& work, World& world) {
+  std::set<std::string> hurried;
+  {
+    const std::scoped_lock lock(mutex_);
+    std::erase_if(hurried_, [&](const auto& id) {
+      return std::none_of(world.deployments.begin(), world.deployments.end(),
+                          [&](const auto& deployment) { return deployment.id == id && !deployment.started; });
+    });
+    hurried = hurried_;
+  }
+  std::vector<const store::VersionRow*> versions;
+  std::vector<const store::ReplicaHead*> replicas;
+  for (const auto& version : world.versions) {
+    versions.push_back(&version);
+    for (auto& replica : world.replicas[version.id]) {
+      const Duration limit = hurried.contains(replica.deployment_id) ? kHurriedDrain : options_.drain_limit;
+      if (is_due(replica, work) && replicas_.follow(replica, limit)) routes_changed_ = true;
+      if (replica.live() && replica.state != "ready") again_in(kSoon);
+      replicas.push_back(&replica);
     }
-    // Written down, and then the server was killed before the engine was told.
-    warn_of(replica.id, parts_.engine.start(replica.plan));
-    return true;
   }
-  if (status->state == engines::RankState::ended) {
-    note_end(replica, status->verdict(), engines::rank_log_path(replica.plan, 0));
-    warn_of(replica.id, parts_.engine.remove(run_id));
-    return false;
-  }
-  if (replica.state == "stopping") {
-    warn_of(replica.id, parts_.engine.stop(run_id));
-    return true;
-  }
-  if (status->state != engines::RankState::running) return true;
-  const bool ready = answers(version.spec, static_cast<int>(replica.port));
-  const std::string state = ready ? "ready" : replica.state == "ready" ? "unready" : replica.state;
-  if (state != replica.state || !replica.started_at) {
-    replica.state = state;
-    replica.started_at = status->started_at;
-    replica.reason = state == "unready" ? "NotAnswering" : "";
-    if (ready && !replica.ready_at) replica.ready_at = parts_.clock.now();
-    save(replica);
-  }
-  return !ready;
+  replicas_.watch(versions, replicas);
 }
 
-void Controller::note_end(store::ReplicaRow& replica, const engines::RankEnd& end,
-                          const std::string& log_path) {
-  const bool asked = replica.state == "stopping";
-  replica.state = "ended";
-  replica.reason = asked ? "Stopped" : reason_of(end);
-  replica.detail_zh = end.message.zh;
-  replica.detail_en = end.message.en;
-  if (!asked) replica.log = tail_of(log_path);
-  replica.ended_at = end.at;
-  save(replica);
-  if (!asked) log::warning("replica {} ended: {}", replica.id, replica.reason);
+void Controller::tick(World& world) {
+  std::vector<Scaler::Version> versions;
+  for (const auto& deployment : world.deployments) {
+    const auto of = world.of(deployment);
+    const auto roles = world.roles(of);
+    for (std::size_t i = 0; i < of.size(); ++i) {
+      const auto& version = *of[i];
+      if (!deployment.started || version.rate <= 0) continue;
+      const auto& replicas = world.replicas[version.id];
+      Scaler::Version& to = versions.emplace_back();
+      to.id = version.id;
+      to.service_id = deployment.id;
+      to.metric = version.spec.metric;
+      to.threshold = version.spec.threshold;
+      to.rate = static_cast<int>(version.rate);
+      to.bounds = {static_cast<int>(version.min_replicas), static_cast<int>(version.max_replicas)};
+      to.desired = static_cast<int>(version.desired);
+      to.ready = count_of(replicas, {"ready"});
+      to.running = count_of(replicas, {"starting", "ready", "unready"});
+      to.may_shrink = version.rolled_out && !roles[i].retiring;
+      if (to.metric == 3) to.gpus = replicas_.gpus_of(replicas);
+    }
+  }
+  const auto load = parts_.gateway.load();
+  const auto decisions = scaler_.tick(load, versions, parts_.clock.now());
+  for (const auto& decision : decisions)
+    for (auto& version : world.versions)
+      if (version.id == decision.version_id)
+        apply(version, decision.after, name(decision.reason), decision.words);
+  for (const auto& service : load.services) {
+    const std::scoped_lock lock(mutex_);
+    if (service.queued > 0 && asleep_.contains(service.service_id)) {
+      work_.woken.insert(service.service_id);
+      woken_ = true;
+    }
+  }
 }
 
-void Controller::save(const store::ReplicaRow& replica) {
-  const auto saved = parts_.db.write([&](db::Transaction& tx) -> Result<void> {
-    // The user may have stopped it in the meantime: that stands.
-    const auto now = store::replica(tx, replica.id);
-    if (!now) return {};
-    store::ReplicaRow row = replica;
-    if (now->state == "stopping" && row.state != "ended") row.state = "stopping";
-    store::update(tx, row);
-    if (row.state == "ended")
-      for (const auto& id : store::forget_ended(tx, row.version_id, kKeepEnded)) {
-        std::error_code ignored;
-        std::filesystem::remove_all(options_.folder + "/" + id, ignored);
-      }
+void Controller::wake_up(const std::string& deployment_id, World& world) {
+  for (auto& version : world.versions) {
+    if (version.deployment_id != deployment_id || version.rate <= 0 || version.desired > 0) continue;
+    scaler_.woken(deployment_id, version.id, parts_.clock.now());
+    apply(version, static_cast<int>(std::max<std::int64_t>(1, version.min_replicas)),
+          name(ScaleReason::woken), {"休眠中收到请求", "a request came while it slept"});
+  }
+}
+
+void Controller::apply(store::VersionRow& version, int desired, std::string_view reason, const Text& words) {
+  bool applied = false;
+  const auto written = parts_.db.write([&](db::Transaction& tx) -> Result<void> {
+    auto row = store::version(tx, version.id);
+    // What a user has changed meanwhile was not what was decided about.
+    if (!row || row->desired != version.desired || row->rate != version.rate) return {};
+    applied = true;
+    store::insert_event(tx, {.deployment_id = version.deployment_id,
+                             .id = parts_.ids.next(),
+                             .at = parts_.clock.now(),
+                             .version_id = version.id,
+                             .replica_id = {},
+                             .kind = "scale",
+                             .reason = std::string(reason),
+                             .replicas_before = row->desired,
+                             .replicas_after = desired,
+                             .zh = words.zh,
+                             .en = words.en});
+    row->desired = desired;
+    store::update(tx, *row);
     return {};
   });
-  if (!saved.ok()) log::error("replica {}: {}", replica.id, saved.error().describe(Language::en));
+  if (!written.ok()) {
+    log::error("version {}: {}", version.id, written.error().describe(Language::en));
+    return;
+  }
+  if (!applied) return again_in(Duration{0});
+  log::info("version {}: {} → {} replicas, {}: {}", version.id, version.desired, desired, reason, words.en);
+  version.desired = desired;
+  routes_changed_ = true;
 }
 
-bool Controller::hold_at(const store::DeploymentRow& deployment, const store::VersionRow& version,
-                         const std::vector<store::ReplicaRow>& replicas) {
+void Controller::settle(const store::DeploymentRow& deployment, World& world) {
+  const auto of = world.of(deployment);
+  const auto roles = world.roles(of);
+  const bool replaces = std::any_of(of.begin(), of.end(), [&](const auto* version) {
+    return version->rate <= 0 && count_of(world.replicas[version->id], {"starting", "ready", "unready"}) > 0;
+  });
+  for (std::size_t i = 0; i < of.size(); ++i) {
+    const auto& version = *of[i];
+    if (!deployment.started) {
+      hold(deployment, version, 0, world.replicas[version.id]);
+      continue;
+    }
+    if (roles[i].rolled_out && !version.rolled_out)
+      for (auto& row : world.versions)
+        if (row.id == version.id) note_rolled_out(row, replaces);
+    hold(deployment, version, roles[i].hold, world.replicas[version.id]);
+  }
+}
+
+void Controller::note_rolled_out(store::VersionRow& version, bool replaces) {
+  const auto written = parts_.db.write([&](db::Transaction& tx) -> Result<void> {
+    auto row = store::version(tx, version.id);
+    if (!row || row->desired != version.desired || row->rate != version.rate) return {};
+    row->rolled_out = true;
+    store::update(tx, *row);
+    store::insert_event(tx, {.deployment_id = version.deployment_id,
+                             .id = parts_.ids.next(),
+                             .at = parts_.clock.now(),
+                             .version_id = version.id,
+                             .replica_id = {},
+                             .kind = "rollout",
+                             .reason = "RolledOut",
+                             .replicas_before = {},
+                             .replicas_after = version.desired,
+                             .zh = replaces ? "已就绪，被替换的版本开始停止" : "已就绪",
+                             .en = replaces ? "ready; the versions it replaces are drained" : "ready"});
+    return {};
+  });
+  if (!written.ok()) return;
+  version.rolled_out = true;
+  routes_changed_ = true;
+}
+
+void Controller::hold(const store::DeploymentRow& deployment, const store::VersionRow& version, int count,
+                      const std::vector<store::ReplicaHead>& replicas) {
   std::vector<ReplicaView> views;
+  views.reserve(replicas.size());
   for (const auto& replica : replicas) views.push_back(view_of(replica));
-  const bool wanted = deployment.started && version.rate > 0;
-  // A service that may sleep is kept awake with one replica.
-  const int count = wanted ? static_cast<int>(std::max<std::int64_t>(1, version.min_replicas)) : 0;
-  const auto decision = keep(count, views, parts_.clock.now());
-  for (const auto& id : decision.stop) stop(id);
+  const Time now = parts_.clock.now();
+  const auto decision = keep(count, views, now);
+  for (const auto& id : decision.revive) routes_changed_ = replicas_.revive(id) || routes_changed_;
+  for (const auto& id : decision.stop) {
+    routes_changed_ = replicas_.drain(id) || routes_changed_;
+    again_in(Duration{0});
+  }
   if (decision.not_before) {
+    again_in(*decision.not_before - now);
     say_waiting(version, "BackOff",
                 {fmt::format("实例连续失败 {} 次，稍后重试", decision.failures),
                  fmt::format("replicas failed {} times in a row; the next starts a little later",
                              decision.failures)});
-    return true;
+    return;
   }
-  bool complete = true;
-  for (int i = 0; i < decision.launch && complete; ++i) complete = launch(deployment, version);
-  if (decision.launch == 0 && !version.waiting.empty()) say_waiting(version, "", {});
-  return decision.launch > 0 || !decision.stop.empty();
-}
-
-void Controller::stop(const std::string& replica_id) {
-  const auto written = parts_.db.write([&](db::Transaction& tx) -> Result<void> {
-    auto row = store::replica(tx, replica_id);
-    if (!row || !row->live()) return {};
-    row->state = "stopping";
-    store::update(tx, *row);
-    return {};
-  });
-  if (!written.ok()) return;
-  publish();  // no new request goes to it from here on
-  warn_of(replica_id, parts_.engine.stop(run_id_of(replica_id)));
-}
-
-/// One replica more: written down first, then the engine is told. False if it has to wait; the version then
-/// says why.
-bool Controller::launch(const store::DeploymentRow& deployment, const store::VersionRow& version) {
-  const VersionSpec& spec = version.spec;
-  const quotas::Compute need = compute_of(spec);
-  Text words;
-  std::string reason;
-  store::ReplicaRow row;
-  auto written = parts_.db.write([&](db::Transaction& tx) -> Result<void> {
-    const auto current = store::deployment(tx, deployment.id);
-    if (!current || !current->started) return Error{Code::failed_precondition, {"已停止", "stopped"}};
-    const auto quota = parts_.quotas.quota_of(tx, deployment.user_id);
-    const auto verdict =
-        quotas::check(quota, parts_.quotas.usage_of(tx, deployment.user_id), need, parts_.clock.now());
-    if (verdict.admission != quotas::Admission::fits) {
-      reason = verdict.admission == quotas::Admission::quota_expired ? "QuotaExpired" : "WaitingForQuota";
-      return Error{Code::resource_exhausted, verdict.detail};
+  for (int i = 0; i < decision.launch; ++i) {
+    if (const auto refusal = replicas_.launch(deployment, version)) {
+      again_in(kRetry);
+      if (!refusal->reason.empty()) say_waiting(version, refusal->reason, refusal->words);
+      return;
     }
-    const auto machine = parts_.quotas.machine();
-    const auto room = quotas::check({.cpu = machine.cpu, .memory_gb = machine.memory_gb},
-                                    parts_.quotas.total_usage(tx), need, parts_.clock.now());
-    auto grants = parts_.gpus(tx).place({gpu_need(spec)});
-    if (room.admission != quotas::Admission::fits || !grants) {
-      reason = "WaitingForCapacity";
-      return Error{Code::resource_exhausted, room.admission != quotas::Admission::fits
-                                                 ? room.detail
-                                                 : Text{"没有空闲的 GPU", "no GPU is free"}};
-    }
-    row.id = parts_.ids.next();
-    row.port = TRY(pick_port(tx, spec));
-    row.plan = TRY(make_plan(tx, parts_, *current, spec,
-                             {.replica_id = row.id,
-                              .port = static_cast<int>(row.port),
-                              .grants = grants->at(0),
-                              .log_dir = options_.folder + "/" + row.id}));
-    row.grants = std::move(grants->at(0));
-    row.version_id = version.id;
-    row.deployment_id = deployment.id;
-    row.user_id = deployment.user_id;
-    row.state = "starting";
-    row.cpu = spec.cpu;
-    row.memory_gb = spec.memory_gb;
-    row.gpu = need.gpu;
-    row.vgpu = need.vgpu;
-    row.mig = need.mig;
-    row.created_at = parts_.clock.now();
-    store::insert(tx, row);
-    return {};
-  });
-  if (!written.ok()) {
-    if (written.error().code == Code::failed_precondition && reason.empty()) return false;
-    say_waiting(version, reason.empty() ? "WaitingToStart" : reason, written.error().message);
-    return false;
-  }
-  const auto started = parts_.engine.start(row.plan);
-  if (!started.ok()) {
-    row.state = "ended";
-    row.reason = "EngineError";
-    row.detail_zh = started.error().describe(Language::zh);
-    row.detail_en = started.error().describe(Language::en);
-    row.ended_at = parts_.clock.now();
-    save(row);
-    return false;
+    again_in(Duration{0});
   }
   if (!version.waiting.empty()) say_waiting(version, "", {});
-  return true;
 }
 
 void Controller::say_waiting(const store::VersionRow& version, std::string_view reason, const Text& words) {
@@ -357,76 +320,7 @@ void Controller::say_waiting(const store::VersionRow& version, std::string_view 
     return {};
   });
   if (!written.ok()) log::error("version {}: {}", version.id, written.error().describe(Language::en));
-}
-
-Result<int> Controller::pick_port(db::Transaction& tx, const VersionSpec& spec) {
-  std::set<int> taken;
-  for (const auto& replica : store::live_replicas(tx)) taken.insert(static_cast<int>(replica.port));
-  if (spec.port != 0) {
-    const int port = static_cast<int>(spec.port);
-    if (!taken.contains(port) && port_is_free(options_.host, port)) return port;
-    return Error{Code::unavailable,
-                 {fmt::format("端口 {} 已被占用", port), fmt::format("port {} is in use", port)}};
-  }
-  const int count = options_.last_port - options_.first_port + 1;
-  for (int i = 0; i < count; ++i) {
-    const int port = options_.first_port + next_port_++ % count;
-    if (!taken.contains(port) && port_is_free(options_.host, port)) return port;
-  }
-  return Error{Code::unavailable, {"没有空闲的端口", "no port is free"}};
-}
-
-bool Controller::answers(const VersionSpec& spec, int port) const {
-  if (!accepts_connections(options_.host, port)) return false;
-  if (spec.ready_path.empty()) return true;
-  http::Client client({.host = options_.host, .port = static_cast<std::uint16_t>(port)},
-                      {.connect_timeout = kProbeTimeout, .timeout = kProbeTimeout});
-  const auto answer =
-      client.send({.method = http::Method::get, .target = spec.ready_path, .headers = {}, .body = {}});
-  return answer.ok() && answer->status >= 200 && answer->status < 300;
-}
-
-void Controller::remove_orphans() {
-  const auto runs = parts_.engine.list();
-  if (!runs.ok()) return;
-  for (const auto& run_id : *runs) {
-    const std::string replica_id = replica_of_run(run_id);
-    if (replica_id.empty()) continue;
-    const auto known = parts_.db.read(
-        [&](db::Transaction& tx) -> Result<bool> { return store::replica(tx, replica_id).has_value(); });
-    if (!known.ok() || *known) continue;
-    log::warning("removing the orphan run {}", run_id);
-    warn_of(replica_id, parts_.engine.stop(run_id, Duration{0}));
-    warn_of(replica_id, parts_.engine.remove(run_id));
-  }
-}
-
-void Controller::publish() {
-  const std::scoped_lock lock(publish_mutex_);  // an older picture must not replace a newer one
-  const World world = load();
-  std::vector<gateway::ServiceRoute> routes;
-  for (const auto& deployment : world.deployments) {
-    gateway::ServiceRoute route{
-        .id = deployment.id,
-        .name = deployment.name,
-        .owner = deployment.user_id,
-        .versions = {},
-        .unavailable = deployment.started ? Text{"服务没有就绪的实例", "no replica of the service is ready"}
-                                          : Text{"服务已停止", "the service is stopped"}};
-    for (const auto& version : world.versions) {
-      if (version.deployment_id != deployment.id) continue;
-      gateway::VersionRoute& to = route.versions.emplace_back();
-      to.id = version.id;
-      to.rate = static_cast<int>(version.rate);
-      to.path = deployment.path;
-      to.grpc = version.spec.request_method == "grpc";
-      for (const auto& replica : world.replicas.at(version.id))
-        if (replica.state == "ready")
-          to.upstreams.push_back({replica.id, options_.host, static_cast<std::uint16_t>(replica.port)});
-    }
-    routes.push_back(std::move(route));
-  }
-  parts_.gateway.set_routes(std::move(routes));
+  routes_changed_ = true;
 }
 
 }  // namespace lathe::serving

@@ -35,7 +35,7 @@ KeepDecision keep(int wanted, const std::vector<ReplicaView>& replicas, Time now
     out.failures += 1;
     last_end = r.ended_at;
   }
-  const int surplus = static_cast<int>(live.size()) - wanted;
+  int surplus = static_cast<int>(live.size()) - wanted;
   if (surplus > 0) {
     // Those that serve nothing go first, then the youngest.
     std::stable_sort(live.begin(), live.end(), [](const ReplicaView* a, const ReplicaView* b) {
@@ -44,6 +44,12 @@ KeepDecision keep(int wanted, const std::vector<ReplicaView>& replicas, Time now
     });
     for (int i = 0; i < surplus; ++i) out.stop.push_back(live[static_cast<std::size_t>(i)]->id);
     return out;
+  }
+  for (const auto& r : replicas) {
+    if (surplus == 0) break;
+    if (r.state != ReplicaState::draining || !r.revivable) continue;
+    out.revive.push_back(r.id);
+    ++surplus;
   }
   if (surplus == 0) return out;
   const Time allowed = last_end ? *last_end + pause_after(out.failures) : now;

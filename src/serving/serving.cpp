@@ -4,11 +4,10 @@ namespace lathe::serving {
 
 namespace {
 
-constexpr std::pair<ReplicaState, std::string_view> kStates[] = {{ReplicaState::starting, "starting"},
-                                                                 {ReplicaState::ready, "ready"},
-                                                                 {ReplicaState::unready, "unready"},
-                                                                 {ReplicaState::stopping, "stopping"},
-                                                                 {ReplicaState::ended, "ended"}};
+constexpr std::pair<ReplicaState, std::string_view> kStates[] = {
+    {ReplicaState::starting, "starting"}, {ReplicaState::ready, "ready"},
+    {ReplicaState::unready, "unready"},   {ReplicaState::draining, "draining"},
+    {ReplicaState::stopping, "stopping"}, {ReplicaState::ended, "ended"}};
 
 }  // namespace
 
@@ -46,6 +45,8 @@ void fields(Fields& f, VersionSpec& s) {
   f.field("requestMethod", s.request_method);
   f.field("env", s.env);
   f.field("volumes", s.volumes);
+  f.field("volumePath", s.volume_path, {.max_length = 4096});
+  f.field("modelInImage", s.model_in_image);
   f.field("hyperParameters", s.hyper_parameters, kLong);
   f.field("cpu", s.cpu);
   f.field("memoryGb", s.memory_gb);

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -21,20 +22,13 @@
 #include "jobs/jobs_service.h"
 #include "models/models.h"
 #include "quotas/quotas.h"
+#include "serving/autoscale.h"
+#include "serving/health.h"
+#include "serving/replica_state.h"
 
 /// Deployments (the document's modelServer): versions of a model that answer requests as replicas, behind one
 /// name of the gateway.
 namespace lathe::serving {
-
-/// The life of a replica:
-///
-///     starting ──► ready ◄──► unready
-///         │          │           │
-///         └──────────┴─► stopping ──► ended
-///         └──────────┴───────────┴──► ended   (by itself)
-enum class ReplicaState { starting, ready, unready, stopping, ended };
-std::string_view name(ReplicaState state);
-std::optional<ReplicaState> replica_state(std::string_view name);
 
 struct EnvVar {
   std::string name, value;
@@ -56,6 +50,8 @@ struct VersionSpec {
   std::string request_method = "rest";
   std::vector<EnvVar> env;
   std::vector<Volume> volumes;
+  std::string volume_path;       ///< under the owner's root, seen at /workspace/volume; "" for none
+  bool model_in_image = false;   ///< the model's files are the image's own
   std::string hyper_parameters;  ///< JSON text as given; "" for none
   std::int64_t cpu = 1, memory_gb = 1;
   std::int64_t gpu = 0, gpu_memory_gb = 0, gpu_cores = 0;
@@ -70,6 +66,14 @@ struct Options {
   std::string folder;  ///< DATA/serving: the replicas' logs
   std::string host = "127.0.0.1";
   std::uint16_t first_port = 20'000, last_port = 29'999;  ///< for replicas that take any port
+  ScaleRules scale = {};
+  HealthRules health = {};
+  Duration drain_limit{30'000};  ///< how long the requests of a replica that is to go may take to end
+  /// While no replica is ready, so many requests wait for one, for so long; 503 beyond.
+  std::int64_t held_requests = 1'000;
+  Duration held_limit{300'000};
+  /// For metric 3: how busy each device is now, in percent by uuid; those that cannot be measured are absent.
+  std::function<std::map<std::string, int>()> gpu_use = [] { return std::map<std::string, int>{}; };
 };
 
 /// Everything serving needs. Must outlive it.

@@ -84,7 +84,8 @@ void Service::add_routes(http::Api& api) {
       own(Method::post, "/{id}/stop", "stopDeployment", "Stop a service"),
       [this](Call& call, const wire::IdRequest& request) { return set_started(call, request.id, false); });
   api.add<wire::ChangeRequest, wire::ServerAnswer>(
-      own(Method::patch, "/{id}", "changeDeployment", "Change a service's traffic shares and replica bounds"),
+      own(Method::patch, "/{id}", "changeDeployment",
+          "Change a service's traffic shares, replica bounds and scaling"),
       [this](Call& call, const wire::ChangeRequest& request) { return change(call, request); });
   api.add<wire::IdRequest, Nothing>(
       own(Method::del, "/{id}", "deleteDeployment", "Stop and delete a service"),
@@ -100,8 +101,12 @@ void Service::add_routes(http::Api& api) {
       });
   api.add<wire::IdRequest, wire::MetricsAnswer>(
       own(Method::get, "/{id}/metrics", "getDeploymentMetrics",
-          "What the gateway has counted at each replica"),
+          "What the gateway has counted, and what the autoscaler goes by"),
       [this](Call& call, const wire::IdRequest& request) { return metrics(call, request.id); });
+  api.add<wire::EventQuery, http::Slice<wire::EventAnswer>>(
+      own(Method::get, "/{id}/events", "listDeploymentEvents",
+          "What happened to a service, newest first: scaling decisions, rollouts, failed replicas, changes"),
+      [this](Call& call, const wire::EventQuery& query) { return events(call, query); });
   api.add_raw(
       own(Method::get, "/{id}/logs", "getReplicaLog", "The log of a replica"),
       {.answer_type = "text/plain", .parameters = json::schema<LogQuery>()},

@@ -31,15 +31,26 @@ class Service final : public Serving {
   Result<wire::ServerAnswer> change(const http::Call& call, const wire::ChangeRequest& request);
   Result<Nothing> remove(const http::Call& call, const std::string& id);
   Result<wire::MetricsAnswer> metrics(const http::Call& call, const std::string& id);
+  Result<http::Slice<wire::EventAnswer>> events(const http::Call& call, const wire::EventQuery& query);
   Result<std::string> log_path(const http::Call& call, const std::string& id, const std::string& replica);
 
  private:
   /// The service, if the caller may see it; else not_found.
   Result<store::DeploymentRow> find(db::Transaction& tx, const http::Call& call, const std::string& id);
+  wire::VersionAnswer named(wire::VersionAnswer version);
+  wire::ServerAnswer named(wire::ServerAnswer server);
+  /// Without the owner's name: see `named`.
   wire::ServerAnswer answer(db::Transaction& tx, const store::DeploymentRow& row, Language language);
   wire::VersionAnswer answer(db::Transaction& tx, const store::DeploymentRow& deployment,
                              const store::VersionRow& row, Language language);
-  Result<void> check_shares(const std::vector<store::VersionRow>& versions, const std::string& field);
+  Result<std::vector<store::VersionRow>> build_versions(const http::Call& call,
+                                                        const wire::CreateRequest& request,
+                                                        const accounts::User& owner);
+  Result<void> change_version(store::VersionRow& version, const wire::VersionChange& wanted,
+                              const std::string& field);
+  /// Keeps what a user has done among the service's events.
+  void note(db::Transaction& tx, const std::string& deployment_id, std::string_view reason,
+            const Text& words);
   Result<void> await_end(const std::string& deployment_id);
 
   const Parts parts_;

@@ -6,6 +6,8 @@ namespace lathe::serving::store {
 
 namespace {
 
+constexpr std::int64_t kKeptEvents = 500;
+
 /// For LIKE with ESCAPE '!': the text as a substring, whatever it holds.
 std::string like_part(std::string_view text) {
   std::string out = "%";
@@ -40,6 +42,8 @@ void fields(Fields& f, VersionRow& r) {
   f.field("rate", r.rate);
   f.field("min_replicas", r.min_replicas);
   f.field("max_replicas", r.max_replicas);
+  f.field("desired", r.desired);
+  f.field("rolled_out", r.rolled_out);
   f.field("model_version_id", r.model_version_id);
   f.field("spec", r.spec);
   f.field("waiting", r.waiting);
@@ -48,7 +52,7 @@ void fields(Fields& f, VersionRow& r) {
   f.field("created_at", r.created_at);
 }
 
-void fields(Fields& f, ReplicaRow& r) {
+void fields(Fields& f, ReplicaHead& r) {
   f.field("id", r.id);
   f.field("version_id", r.version_id);
   f.field("deployment_id", r.deployment_id);
@@ -57,8 +61,18 @@ void fields(Fields& f, ReplicaRow& r) {
   f.field("reason", r.reason);
   f.field("detail_zh", r.detail_zh);
   f.field("detail_en", r.detail_en);
-  f.field("log", r.log);
+  f.field("stop_reason", r.stop_reason);
   f.field("port", r.port);
+  f.field("created_at", r.created_at);
+  f.field("started_at", r.started_at);
+  f.field("ready_at", r.ready_at);
+  f.field("stopping_at", r.stopping_at);
+  f.field("ended_at", r.ended_at);
+}
+
+void fields(Fields& f, ReplicaRow& r) {
+  fields(f, static_cast<ReplicaHead&>(r));
+  f.field("log", r.log);
   f.field("cpu", r.cpu);
   f.field("memory_gb", r.memory_gb);
   f.field("gpu", r.gpu);
@@ -66,10 +80,20 @@ void fields(Fields& f, ReplicaRow& r) {
   f.field("mig", r.mig);
   f.field("grants", r.grants);
   f.field("plan", r.plan);
-  f.field("created_at", r.created_at);
-  f.field("started_at", r.started_at);
-  f.field("ready_at", r.ready_at);
-  f.field("ended_at", r.ended_at);
+}
+
+void fields(Fields& f, EventRow& e) {
+  f.field("deployment_id", e.deployment_id);
+  f.field("id", e.id);
+  f.field("at", e.at);
+  f.field("version_id", e.version_id);
+  f.field("replica_id", e.replica_id);
+  f.field("kind", e.kind);
+  f.field("reason", e.reason);
+  f.field("replicas_before", e.replicas_before);
+  f.field("replicas_after", e.replicas_after);
+  f.field("zh", e.zh);
+  f.field("en", e.en);
 }
 
 void insert(db::Transaction& tx, const DeploymentRow& row) {
@@ -87,8 +111,12 @@ void update(db::Transaction& tx, const DeploymentRow& row) {
 void update(db::Transaction& tx, const VersionRow& row) {
   db::update(tx, "deployment_versions", row);
 }
-void update(db::Transaction& tx, const ReplicaRow& row) {
+void update(db::Transaction& tx, const ReplicaHead& row) {
   db::update(tx, "replicas", row);
+}
+
+void keep_log(db::Transaction& tx, std::string_view replica_id, const std::string& lines) {
+  tx.execute("UPDATE replicas SET log = $2 WHERE id = $1", {text(replica_id), lines});
 }
 
 std::optional<DeploymentRow> deployment(db::Transaction& tx, std::string_view id) {
@@ -186,6 +214,30 @@ std::vector<std::string> forget_ended(db::Transaction& tx, std::string_view vers
   std::vector<std::string> out;
   for (std::size_t i = 0; i < rows.size(); ++i) out.push_back(rows.text(i, 0));
   return out;
+}
+
+std::vector<ReplicaHead> replica_heads(db::Transaction& tx) {
+  return db::select<ReplicaHead>(
+      tx,
+      "SELECT id, version_id, deployment_id, user_id, state, reason, detail_zh, detail_en, stop_reason, "
+      "port, "
+      "created_at, started_at, ready_at, stopping_at, ended_at FROM replicas ORDER BY id");
+}
+
+void insert_event(db::Transaction& tx, const EventRow& event) {
+  db::insert(tx, "deployment_events", event);
+  tx.execute(
+      "DELETE FROM deployment_events WHERE deployment_id = $1 AND id <= (SELECT id FROM deployment_events "
+      "WHERE deployment_id = $1 ORDER BY id DESC LIMIT 1 OFFSET $2)",
+      {event.deployment_id, kKeptEvents});
+}
+
+std::vector<EventRow> events_of(db::Transaction& tx, std::string_view deployment_id, std::string_view before,
+                                std::int64_t limit) {
+  const std::string last = before.empty() ? "~" : text(before);
+  return db::select<EventRow>(
+      tx, "SELECT * FROM deployment_events WHERE deployment_id = $1 AND id < $2 ORDER BY id DESC LIMIT $3",
+      {text(deployment_id), last, limit});
 }
 
 quotas::Compute held(db::Transaction& tx, std::string_view user_id) {

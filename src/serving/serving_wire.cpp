@@ -25,6 +25,8 @@ void spec_fields(Fields& f, VersionSpec& s) {
   f.field("command", s.command);
   f.field("algorithmId", s.algorithm_id);
   f.field("imagePorts", port);
+  f.field("readyPath", s.ready_path);
+  f.field("volumePath", s.volume_path);
   f.field("reqMethod", s.request_method);
   f.embedded("envs", envs);
   f.embedded("volumes", volumes);
@@ -69,13 +71,14 @@ void fields(Fields& f, ModelServerVersion& v) {
   f.field("command", v.command, {.doc = "执行命令", .max_length = 32768});
   f.field("cpu", v.cpu, {.doc = "CPU 核数", .min = 0, .max = 4096});
   f.field("createUser", v.createUser, kId);
-  f.field("customImageFlag", v.customImageFlag);
+  f.field("customImageFlag", v.customImageFlag,
+          {.doc = "1：模型在镜像中；0：模型为文件", .min = 0, .max = 1});
   f.embedded("envs", v.envs, {.doc = "环境变量"});
   f.field("gpu", v.gpu, {.doc = "GPU 数量", .min = 0, .max = 64});
   f.field("gpuCores", v.gpuCores, {.doc = "每份算力百分比", .min = 0, .max = 100});
   f.field("gpuMem", v.gpuMem, {.doc = "每份显存 GB", .min = 0, .max = 4096});
   f.field("gpuShare", v.gpuShare, {.doc = "GPU 共享模式", .one_of = "none|vgpu|mig"});
-  f.embedded("hyperParameterList", v.hyperParameterList, {.doc = "超参配置"});
+  f.embedded("hyperParameterList", v.hyperParameterList, {.doc = "超参配置", .max_items = 500});
   f.field("image", v.image, kName);
   f.field("imagePorts", v.imagePorts, {.doc = "进程监听的端口", .form = Form::line});
   f.field("memory", v.memory, {.doc = "内存 GB", .min = 0, .max = 65536});
@@ -86,14 +89,19 @@ void fields(Fields& f, ModelServerVersion& v) {
   f.field("predictMaxReplicas", v.predictMaxReplicas, {.min = 0, .max = 1000});
   f.field("predictMinReplicas", v.predictMinReplicas, {.min = 0, .max = 1000});
   f.field("rate", v.rate, {.doc = "流量比例，百分数", .min = 0, .max = 100});
-  f.field("rates", v.rates);
+  f.field("rates", v.rates, {.doc = "已有各版本的新流量比例：[{id, rate}]", .max_items = 100});
+  f.field("readyPath", v.readyPath,
+          {.doc = "就绪检查的 HTTP 路径，返回 2xx 即就绪；空：能连接即就绪",
+           .max_length = 1024,
+           .form = Form::path});
   f.field("replica", v.replica, {.min = 0, .max = 1000});
   f.field("reqMethod", v.reqMethod, {.doc = "请求方式", .one_of = "rest|grpc"});
   f.field("resourceGroupId", v.resourceGroupId, kId);
   f.field("resourceGroupKey", v.resourceGroupKey, kId);
   f.field("resourceGroupName", v.resourceGroupName, kName);
   f.field("userName", v.userName, kName);
-  f.field("volumePath", v.volumePath, {.max_length = 4096, .form = Form::path});
+  f.field("volumePath", v.volumePath,
+          {.doc = "用户目录下的目录，在实例内为 /workspace/volume", .max_length = 4096, .form = Form::path});
   f.embedded("volumes", v.volumes, {.doc = "文件挂载"});
 }
 
@@ -140,6 +148,7 @@ void fields(Fields& f, VersionAnswer& v) {
   f.field("predictMinReplicas", v.predictMinReplicas);
   f.field("predictMaxReplicas", v.predictMaxReplicas);
   f.field("replica", v.readyReplicas, {.doc = "就绪的实例数"});
+  f.field("desiredReplicas", v.desiredReplicas, {.doc = "自动伸缩要求的实例数；0：休眠"});
   spec_fields(f, v.spec);
   f.field("status", v.status);
   f.field("statusReason", v.statusReason);
@@ -171,8 +180,11 @@ void fields(Fields& f, Created& c) {
 void fields(Fields& f, VersionChange& c) {
   f.field("id", c.id, {.required = true, .form = Form::id});
   f.field("rate", c.rate, {.doc = "Share of the traffic in percent", .min = 0, .max = 100});
-  f.field("minReplicas", c.minReplicas, {.min = 0, .max = 1000});
+  f.field("minReplicas", c.minReplicas, {.doc = "0: may sleep", .min = 0, .max = 1000});
   f.field("maxReplicas", c.maxReplicas, {.min = 1, .max = 1000});
+  f.field("metric", c.metric,
+          {.doc = "1 requests per second, 2 concurrency, 3 GPU utilisation", .min = 1, .max = 3});
+  f.field("threshold", c.threshold, {.doc = "Of the metric, for one replica", .min = 1, .max = 1e9});
 }
 
 void fields(Fields& f, ChangeRequest& r) {
@@ -185,19 +197,64 @@ void fields(Fields& f, Replicas& r) {
   f.field("items", r.items);
 }
 
+void fields(Fields& f, EventQuery& q) {
+  f.field("id", q.id, {.required = true, .form = Form::id});
+  fields(f, q.slice);
+}
+
+void fields(Fields& f, EventAnswer& e) {
+  f.field("id", e.id);
+  f.field("at", e.at);
+  f.field("kind", e.kind, {.doc = "scale, rollout, replica, change"});
+  f.field("reason", e.reason);
+  f.field("message", e.message);
+  f.field("versionId", e.versionId);
+  f.field("replicaId", e.replicaId);
+  f.field("replicasBefore", e.replicasBefore, {.doc = "Of a scaling decision"});
+  f.field("replicasAfter", e.replicasAfter);
+}
+
+namespace {
+
+void counted_fields(Fields& f, Counted& c) {
+  f.field("requests", c.requests);
+  f.field("failures", c.failures, {.doc = "No answer, or a status of 500 and above"});
+  f.field("inFlight", c.inFlight);
+  f.field("bytesIn", c.bytesIn);
+  f.field("bytesOut", c.bytesOut);
+  f.field("promptTokens", c.promptTokens, {.doc = "Where the answers said `usage`"});
+  f.field("completionTokens", c.completionTokens);
+  f.field("meanFirstByteSeconds", c.meanFirstByteSeconds);
+  f.field("meanDurationSeconds", c.meanDurationSeconds);
+}
+
+}  // namespace
+
 void fields(Fields& f, ReplicaMetrics& m) {
   f.field("versionId", m.versionId);
   f.field("replicaId", m.replicaId);
-  f.field("requests", m.requests);
-  f.field("failures", m.failures, {.doc = "No answer, or a status of 500 and above"});
-  f.field("inFlight", m.inFlight);
-  f.field("bytesIn", m.bytesIn);
-  f.field("bytesOut", m.bytesOut);
-  f.field("meanFirstByteSeconds", m.meanFirstByteSeconds);
+  f.field("draining", m.draining, {.doc = "Gets no more requests"});
+  counted_fields(f, m);
+}
+
+void fields(Fields& f, VersionMetrics& m) {
+  f.field("versionId", m.versionId);
+  f.field("metric", m.metric, {.doc = "1 requests per second, 2 concurrency, 3 GPU utilisation"});
+  f.field("target", m.target, {.doc = "What one replica is to bear of it"});
+  f.field("stable", m.stable, {.doc = "Its mean over the stable window, all replicas together"});
+  f.field("panic", m.panic, {.doc = "Its mean over the panic window"});
+  f.field("panicking", m.panicking, {.doc = "Nothing shrinks while this lasts"});
+  f.field("desiredReplicas", m.desiredReplicas);
+  f.field("readyReplicas", m.readyReplicas);
+  counted_fields(f, m);
 }
 
 void fields(Fields& f, MetricsAnswer& m) {
-  f.field("items", m.items);
+  f.field("queued", m.queued, {.doc = "Requests held until a replica is ready"});
+  f.field("queuedTotal", m.queuedTotal);
+  f.field("refusedTotal", m.refusedTotal, {.doc = "Answered 503 because none was ready"});
+  f.field("versions", m.versions);
+  f.field("items", m.items, {.doc = "By replica"});
 }
 
 }  // namespace lathe::serving::wire

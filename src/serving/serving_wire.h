@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "http/api.h"
+#include "http/slice.h"
 #include "serving/serving_store.h"
 
 /// Section 8 of the documented API, and /api/v1/deployments. The names are the documents'.
@@ -31,14 +32,14 @@ struct ModelServerVersion {
   std::vector<Json> envs;
   std::int64_t gpu = 0, gpuCores = 0, gpuMem = 0;
   std::string gpuShare;
-  std::optional<Json> hyperParameterList;
+  std::optional<std::vector<Json>> hyperParameterList;
   std::string image, imagePorts;
   std::int64_t metric = 1;
   std::string migRes, modelServerId, monitorThreshold;
   std::optional<std::int64_t> predictMaxReplicas, predictMinReplicas, replica;
   std::optional<std::int64_t> rate;
   std::vector<Json> rates;
-  std::string reqMethod, resourceGroupId, resourceGroupKey, resourceGroupName, volumePath;
+  std::string readyPath, reqMethod, resourceGroupId, resourceGroupKey, resourceGroupName, volumePath;
   std::vector<VolumeEntry> volumes;
 };
 void fields(Fields& f, ModelServerVersion& v);
@@ -73,7 +74,8 @@ void fields(Fields& f, ReplicaAnswer& r);
 
 struct VersionAnswer {
   std::string id, modelServerId, modelServerName, createUser, userName;
-  std::int64_t version = 1, rate = 100, predictMinReplicas = 1, predictMaxReplicas = 1, readyReplicas = 0;
+  std::int64_t version = 1, rate = 100, predictMinReplicas = 1, predictMaxReplicas = 1, readyReplicas = 0,
+               desiredReplicas = 1;
   VersionSpec spec;
   std::string status, statusReason;
   Time createTime{};
@@ -97,7 +99,8 @@ void fields(Fields& f, Created& c);
 /// PATCH /api/v1/deployments/{id}: what is absent stays.
 struct VersionChange {
   std::string id;
-  std::optional<std::int64_t> rate, minReplicas, maxReplicas;
+  std::optional<std::int64_t> rate, minReplicas, maxReplicas, metric;
+  std::optional<double> threshold;
 };
 void fields(Fields& f, VersionChange& c);
 struct ChangeRequest {
@@ -112,13 +115,42 @@ struct Replicas {
 };
 void fields(Fields& f, Replicas& r);
 
-struct ReplicaMetrics {
+struct EventQuery {
+  std::string id;
+  http::SliceQuery slice;
+};
+void fields(Fields& f, EventQuery& q);
+struct EventAnswer {
+  std::string id;
+  Time at{};
+  std::string kind, reason, message, versionId, replicaId;
+  std::optional<std::int64_t> replicasBefore, replicasAfter;
+};
+void fields(Fields& f, EventAnswer& e);
+
+/// What the gateway has counted.
+struct Counted {
+  std::int64_t requests = 0, failures = 0, inFlight = 0, bytesIn = 0, bytesOut = 0, promptTokens = 0,
+               completionTokens = 0;
+  double meanFirstByteSeconds = 0, meanDurationSeconds = 0;
+};
+struct ReplicaMetrics : Counted {
   std::string versionId, replicaId;
-  std::int64_t requests = 0, failures = 0, inFlight = 0, bytesIn = 0, bytesOut = 0;
-  double meanFirstByteSeconds = 0;
+  bool draining = false;
 };
 void fields(Fields& f, ReplicaMetrics& m);
+/// What the autoscaler goes by.
+struct VersionMetrics : Counted {
+  std::string versionId;
+  std::int64_t metric = 1, desiredReplicas = 0, readyReplicas = 0;
+  double target = 0;
+  std::optional<double> stable, panic;
+  bool panicking = false;
+};
+void fields(Fields& f, VersionMetrics& m);
 struct MetricsAnswer {
+  std::int64_t queued = 0, queuedTotal = 0, refusedTotal = 0;
+  std::vector<VersionMetrics> versions;
   std::vector<ReplicaMetrics> items;
 };
 void fields(Fields& f, MetricsAnswer& m);

@@ -9,8 +9,6 @@ namespace lathe::serving {
 
 namespace {
 
-constexpr std::string_view kRunPrefix = "replica-";
-
 std::string under(const std::string& field, std::string_view name) {
   return field + "." + std::string(name);
 }
@@ -64,45 +62,37 @@ Result<std::int64_t> read_number(const std::string& text, double low, double hig
   return value;
 }
 
-/// `hyperParameterList`: `[{"paramName": …, "value": …}]`, as models give it out.
-std::vector<algorithms::NamedValue> given_parameters(const std::string& text) {
-  std::vector<algorithms::NamedValue> out;
-  const auto parsed = json::parse(text.empty() ? "[]" : text);
-  if (!parsed.ok() || !parsed->is_array()) return out;
-  for (const auto& item : parsed->get_array()) {
-    const auto* object = item.if_object();
-    if (!object) continue;
-    const auto* name =
-        object->if_contains("paramName") ? object->if_contains("paramName") : object->if_contains("name");
-    const auto* value = object->if_contains("value");
-    if (!name || !name->is_string() || !value || value->is_null()) continue;
-    out.push_back({std::string(name->get_string()),
-                   value->is_string() ? std::string(value->get_string()) : json::print(*value)});
+/// What could never fit within `limit`, each resource by the request's own name for it.
+Result<void> refuse_never(const quotas::Quota& limit, const quotas::Compute& need, const std::string& field,
+                          Time now) {
+  Error error{Code::unsatisfiable, {"超出可用资源", "more than there ever is"}};
+  const auto look = [&](std::string_view name, const quotas::Compute& part) {
+    const auto verdict = quotas::check(limit, {}, part, now);
+    if (verdict.admission == quotas::Admission::exceeds_max_quota)
+      error.violations.push_back({under(field, name), verdict.detail});
+  };
+  look("cpu", {.cpu = need.cpu});
+  look("memory", {.memory_gb = need.memory_gb});
+  look("gpu", {.gpu = need.gpu, .vgpu = need.vgpu, .mig = need.mig});
+  if (error.violations.empty()) return {};
+  return error;
+}
+
+/// Each one names itself, as `paramName` or `name`.
+Result<void> check_parameters(const std::vector<Json>& list, const std::string& field) {
+  for (std::size_t i = 0; i < list.size(); ++i) {
+    const auto* object = list[i].if_object();
+    const Json* name = object ? object->if_contains("paramName") : nullptr;
+    if (object && !name) name = object->if_contains("name");
+    if (!name || !name->is_string() || name->get_string().empty())
+      return invalid_field(
+          field + "[" + std::to_string(i) + "]",
+          {R"(应为 {"paramName": 名称, "value": 值})", R"(must be {"paramName": NAME, "value": VALUE})"});
   }
-  return out;
-}
-
-std::vector<jobs::Placeholder> placeholders(const VersionSpec& spec, const std::string& name, int port) {
-  std::vector<jobs::Placeholder> out;
-  for (auto& place : places(spec, name, port)) out.push_back({place.name, place.value});
-  return out;
-}
-
-std::vector<std::string> env_names(const VersionSpec& spec) {
-  std::vector<std::string> out{"PORT", "MODEL_NAME", "HYPER_PARAMETERS"};
-  for (const auto& v : spec.env) out.push_back(v.name);
-  return out;
+  return {};
 }
 
 }  // namespace
-
-std::string run_id_of(std::string_view replica_id) {
-  return std::string(kRunPrefix).append(replica_id);
-}
-
-std::string replica_of_run(std::string_view run_id) {
-  return run_id.starts_with(kRunPrefix) ? std::string(run_id.substr(kRunPrefix.size())) : "";
-}
 
 engines::GpuNeed gpu_need(const VersionSpec& spec) {
   using Mode = engines::GpuNeed::Mode;
@@ -124,13 +114,6 @@ quotas::Compute compute_of(const VersionSpec& spec) {
           .jobs = 0};
 }
 
-std::vector<algorithms::NamedValue> places(const VersionSpec& spec, const std::string& service_name,
-                                           int port) {
-  std::vector<algorithms::NamedValue> out{{"port", std::to_string(port)}, {"name", service_name}};
-  if (!spec.model_version_id.empty()) out.push_back({"model_dir", std::string(kModelTarget)});
-  return out;
-}
-
 Result<store::VersionRow> VersionBuilder::build(const wire::ModelServerVersion& request,
                                                 const accounts::User& owner, const http::Identity& caller,
                                                 const std::string& field) const {
@@ -139,22 +122,31 @@ Result<store::VersionRow> VersionBuilder::build(const wire::ModelServerVersion& 
   TRY(choose_model(request, caller, field, spec));
   TRY(choose_resources(request, owner, field, spec));
   spec.env = TRY(read_env(request.envs, field));
-  for (const auto& volume : request.volumes) {
-    const auto path = TRY(Path::parse(volume.src, under(field, "volumes")));
-    if (!volume.dst.starts_with('/'))
-      return invalid_field(under(field, "volumes"), {"dst 应为绝对路径", "dst must be an absolute path"});
-    const Directory root = TRY(parts_.files.root({.user_id = owner.id}));
-    if (!root.exists(path))
-      return invalid_field(under(field, "volumes"),
-                           {"目录不存在：" + volume.src, "there is no " + volume.src});
-    spec.volumes.push_back({path.text(), volume.dst});
+  TRY(choose_volumes(request, owner, field, spec));
+  if (request.hyperParameterList) {
+    TRY(check_parameters(*request.hyperParameterList, under(field, "hyperParameterList")));
+    spec.hyper_parameters = json::print(
+        Json(boost::json::array(request.hyperParameterList->begin(), request.hyperParameterList->end())));
   }
-  if (request.hyperParameterList) spec.hyper_parameters = json::print(*request.hyperParameterList);
   spec.request_method = request.reqMethod.empty() ? "rest" : request.reqMethod;
   if (!request.imagePorts.empty())
     spec.port = TRY(read_number(request.imagePorts, 1, 65535, under(field, "imagePorts")));
   TRY(choose_command(request, field, spec));
+  if (spec.request_method == "grpc" && !spec.algorithm_id.empty())
+    return invalid_field(under(field, "reqMethod"),
+                         {"预置推理算法只支持 rest", "the preset serving algorithms answer rest only"});
+  if (spec.request_method == "grpc" && !request.readyPath.empty())
+    return invalid_field(under(field, "readyPath"),
+                         {"grpc 服务以能否连接判断就绪", "of a grpc service, accepting connections is ready"});
+  if (!request.readyPath.empty()) {
+    if (!request.readyPath.starts_with('/') ||
+        request.readyPath.find_first_of(" \t\r\n") != std::string::npos)
+      return invalid_field(under(field, "readyPath"),
+                           {"应为以 / 开头的路径", "must be a path that begins with /"});
+    spec.ready_path = request.readyPath;
+  }
   spec.metric = request.metric;
+  TRY(check_metric(spec, under(field, "metric")));
   if (!request.monitorThreshold.empty())
     spec.threshold = static_cast<double>(
         TRY(read_number(request.monitorThreshold, 1, 1e9, under(field, "monitorThreshold"))));
@@ -174,6 +166,33 @@ Result<store::VersionRow> VersionBuilder::build(const wire::ModelServerVersion& 
   return row;
 }
 
+Result<void> VersionBuilder::choose_volumes(const wire::ModelServerVersion& request,
+                                            const accounts::User& owner, const std::string& field,
+                                            VersionSpec& spec) const {
+  if (request.volumes.empty() && request.volumePath.empty()) return {};
+  const Directory root = TRY(parts_.files.root({.user_id = owner.id}));
+  const auto existing = [&](const std::string& text, const std::string& at) -> Result<std::string> {
+    const auto path = TRY(Path::parse(text, at));
+    if (!root.exists(path)) return invalid_field(at, {"目录不存在：" + text, "there is no " + text});
+    return path.text();
+  };
+  for (const auto& volume : request.volumes) {
+    if (!volume.dst.starts_with('/'))
+      return invalid_field(under(field, "volumes"), {"dst 应为绝对路径", "dst must be an absolute path"});
+    spec.volumes.push_back({TRY(existing(volume.src, under(field, "volumes"))), volume.dst});
+  }
+  if (!request.volumePath.empty())
+    spec.volume_path = TRY(existing(request.volumePath, under(field, "volumePath")));
+  return {};
+}
+
+Result<void> check_metric(const VersionSpec& spec, const std::string& field) {
+  if (spec.metric != 3 || (spec.gpu > 0 && spec.gpu_share == "none")) return {};
+  return invalid_field(field,
+                       {"GPU 使用率只能用于独占整块 GPU 的版本：请设 gpu，gpuShare 为 none",
+                        "GPU utilisation is measured of whole GPUs only: set gpu, with gpuShare none"});
+}
+
 Result<void> VersionBuilder::choose_model(const wire::ModelServerVersion& request,
                                           const http::Identity& caller, const std::string& field,
                                           VersionSpec& spec) const {
@@ -187,7 +206,12 @@ Result<void> VersionBuilder::choose_model(const wire::ModelServerVersion& reques
     spec.model_version_id = version.id;
     spec.model_name = version.full_name();
     if (image.empty()) image = version.image;
+    spec.model_in_image = request.customImageFlag.value_or(0) == 1;
   }
+  if (request.customImageFlag.value_or(0) == 1 && image.empty())
+    return invalid_field(
+        under(field, "customImageFlag"),
+        {"模型版本没有镜像，image 也为空", "the model version has no image, and image is empty"});
   const auto resolved =
       TRY(parts_.images.resolve(caller.user_id, caller.admin, image, under(field, "image")));
   if (resolved.kind != images::ImageRef::Kind::host)
@@ -251,84 +275,18 @@ Result<void> VersionBuilder::choose_resources(const wire::ModelServerVersion& re
   spec.gpu_cores = request.gpuCores;
   spec.gpu_share = request.gpuShare.empty() ? "none" : request.gpuShare;
   spec.mig = request.migRes;
-  const auto never = [&](const quotas::Quota& limit) {
-    return quotas::refuse_never(quotas::check(limit, {}, compute_of(spec), parts_.clock.now()));
-  };
   const auto machine = parts_.quotas.machine();
-  TRY(never(
-      {.cpu = group.cpu.value_or(machine.cpu), .memory_gb = group.memory_gb.value_or(machine.memory_gb)}));
-  TRY(never(TRY(parts_.quotas.quota_of(owner.id))));
+  const quotas::Quota room{.cpu = group.cpu.value_or(machine.cpu),
+                           .memory_gb = group.memory_gb.value_or(machine.memory_gb)};
+  TRY(refuse_never(room, compute_of(spec), field, parts_.clock.now()));
+  TRY(refuse_never(TRY(parts_.quotas.quota_of(owner.id)), compute_of(spec), field, parts_.clock.now()));
   return parts_.db.read([&](db::Transaction& tx) -> Result<void> {
     if (spec.gpu > 0 && !parts_.gpus(tx).can_ever_place({gpu_need(spec)}))
-      return Error{Code::unsatisfiable,
-                   {"本机没有能满足此请求的 GPU", "this machine has no GPUs that could ever satisfy this"}};
+      return about(under(field, "gpu"),
+                   {Code::unsatisfiable,
+                    {"本机没有能满足此请求的 GPU", "this machine has no GPUs that could ever satisfy this"}});
     return {};
   });
-}
-
-Result<engines::LaunchPlan> make_plan(db::Transaction& tx, const Parts& parts,
-                                      const store::DeploymentRow& deployment, const VersionSpec& spec,
-                                      const ReplicaPlace& place) {
-  engines::LaunchPlan plan;
-  plan.run_id = run_id_of(place.replica_id);
-  plan.image = "host";
-  plan.log_dir = place.log_dir;
-  plan.max_log_bytes = 64 << 20;
-  plan.env = {{"PORT", std::to_string(place.port)},
-              {"MODEL_NAME", deployment.name},
-              {"OMP_NUM_THREADS", std::to_string(spec.cpu)},
-              {"OPENBLAS_NUM_THREADS", "1"},
-              {"OMP_WAIT_POLICY", "passive"}};
-  if (!spec.hyper_parameters.empty()) plan.env.push_back({"HYPER_PARAMETERS", spec.hyper_parameters});
-  for (const auto& v : spec.env) plan.env.push_back({v.name, v.value});
-
-  if (!spec.model_version_id.empty()) {
-    const auto version = parts.models.version(tx, spec.model_version_id);
-    if (!version || version->state != models::State::ready)
-      return Error{Code::unavailable, {"模型版本尚未导入完成", "the model version is still being imported"}};
-    if (!version->root.empty())
-      plan.mounts.push_back(
-          {.root = version->root, .path = version->path, .target = std::string(kModelTarget)});
-    plan.work_dir = version->root.empty() ? "/" : std::string(kModelTarget);
-  }
-  for (const auto& volume : spec.volumes) {
-    plan.mounts.push_back({.root = parts.files.host_path({.user_id = deployment.user_id}),
-                           .path = volume.src,
-                           .target = volume.dst});
-    if (volume.dst == kCodeTarget) plan.work_dir = volume.dst;
-  }
-
-  const auto known = placeholders(spec, deployment.name, place.port);
-  if (!spec.command.empty()) {
-    const auto names = env_names(spec);
-    const auto prepared = TRY(jobs::prepare_command(spec.command, known, names, "command"));
-    plan.argv = {"/bin/sh", "-c", prepared.line};
-    for (const auto& p : known)
-      if (jobs::is_exported(p.name)) plan.env.push_back({p.name, p.value});
-  } else {
-    const algorithms::Algorithm* algorithm = parts.algorithms.find(spec.algorithm_id);
-    if (!algorithm)
-      return Error{
-          Code::failed_precondition,
-          {"预置算法已不存在：" + spec.algorithm_id, "the preset algorithm is gone: " + spec.algorithm_id}};
-    auto where = places(spec, deployment.name, place.port);
-    if (!algorithm->code_dir.empty()) {
-      where.push_back({"algorithm_dir", "/workspace/algorithm"});
-      plan.mounts.push_back({.root = algorithm->code_dir, .path = "", .target = "/workspace/algorithm"});
-      plan.work_dir = "/workspace/algorithm";
-    }
-    const auto given = given_parameters(spec.hyper_parameters);
-    const auto parameters = TRY(algorithms::settle(*algorithm, given, "hyperParameterList"));
-    plan.argv = TRY(algorithms::make_argv(*algorithm, where, parameters));
-    for (auto& v : TRY(algorithms::make_env(*algorithm, where, parameters)))
-      plan.env.push_back({v.name, v.value});
-  }
-  plan.ranks.push_back({.env = {},
-                        .resources = {.cpus = static_cast<double>(spec.cpu),
-                                      .memory_bytes = spec.memory_gb << 30,
-                                      .pids = 4096,
-                                      .gpus = place.grants}});
-  return plan;
 }
 
 }  // namespace lathe::serving

@@ -3,6 +3,7 @@
 #include <optional>
 #include <string>
 
+#include "serving/replica_plan.h"
 #include "serving/serving.h"
 #include "serving/serving_wire.h"
 
@@ -17,6 +18,8 @@ class VersionBuilder {
                                   const http::Identity& caller, const std::string& field) const;
 
  private:
+  Result<void> choose_volumes(const wire::ModelServerVersion& request, const accounts::User& owner,
+                              const std::string& field, VersionSpec& spec) const;
   Result<void> choose_model(const wire::ModelServerVersion& request, const http::Identity& caller,
                             const std::string& field, VersionSpec& spec) const;
   Result<void> choose_command(const wire::ModelServerVersion& request, const std::string& field,
@@ -26,28 +29,8 @@ class VersionBuilder {
   const Parts& parts_;
 };
 
-/// The placeholders a command may name: model_dir, port, name.
-std::vector<algorithms::NamedValue> places(const VersionSpec& spec, const std::string& service_name,
-                                           int port);
-
-inline constexpr std::string_view kModelTarget = "/workspace/model";
-inline constexpr std::string_view kCodeTarget = "/workspace/code";
-
-/// What the engine is to run for one replica. Errors: the model or a volume is not there (any more).
-struct ReplicaPlace {
-  std::string replica_id;
-  int port = 0;
-  std::vector<engines::GpuGrant> grants;
-  std::string log_dir;
-};
-Result<engines::LaunchPlan> make_plan(db::Transaction& tx, const Parts& parts,
-                                      const store::DeploymentRow& deployment, const VersionSpec& spec,
-                                      const ReplicaPlace& place);
-
-/// The run of a replica: `replica-<id>`.
-std::string run_id_of(std::string_view replica_id);
-/// The replica's id; "" for any other run.
-std::string replica_of_run(std::string_view run_id);
+/// A metric that can be measured for such a version; errors name `field`.
+Result<void> check_metric(const VersionSpec& spec, const std::string& field);
 
 /// The request's accelerators as a need of one rank.
 engines::GpuNeed gpu_need(const VersionSpec& spec);
