@@ -47,7 +47,10 @@ class Router {
   http::Task<Result<Place>> find(Quest& quest);
 
  private:
-  http::Task<WaitingRoom::Outcome> hold(Quest& quest, Service& service);
+  static bool is_unreachable(const Quest& quest, const Service& service, Moment now);
+  void begin_waiting(Quest& quest, const Service& service) const;
+  http::Task<WaitingRoom::Outcome> hold(Quest& quest, Service& service, Moment until,
+                                        std::function<bool()> still_waiting);
 
   const Hooks& hooks_;
   Events events_;

@@ -40,6 +40,18 @@ bool Service::has_upstream() const {
   return false;
 }
 
+bool Service::has_only(const Target* failed, Moment now) const {
+  bool found = false;
+  for (std::size_t i = 0; i < targets_.size(); ++i) {
+    if (route_.versions[i].rate <= 0) continue;
+    for (const auto& target : targets_[i]) {
+      if (target.get() != failed || !target->shunned(now)) return false;
+      found = true;
+    }
+  }
+  return found;
+}
+
 Service::Choice Service::choose(Moment now, const Target* failed) {
   const std::scoped_lock lock(mutex_);
   if (retired_) return {.kind = Choice::Kind::stale, .lease = {}, .version = nullptr};

@@ -49,6 +49,8 @@ class Service {
   const ServiceRoute& route() const { return route_; }
   const std::shared_ptr<ServiceState>& state() const { return state_; }
   bool has_upstream() const;
+  /// `failed` is all there is, and could not be reached just now.
+  bool has_only(const Target* failed, Moment now) const;
 
   struct Choice {
     enum class Kind {

@@ -69,6 +69,17 @@ TEST_F(Routes, AnUpstreamThatFailedIsTheLastResort) {
   EXPECT_EQ(choose(alone).kind, Service::Choice::Kind::chosen);
 }
 
+TEST_F(Routes, OneThatCannotBeReachedAndIsAloneIsKnown) {
+  const auto now = std::chrono::steady_clock::now();
+  Service& alone = set({{100, 1}, {0, 1}});
+  const auto* first = choose(alone).lease.get();
+  EXPECT_FALSE(alone.has_only(first, now)) << "it can be reached";
+  choose(alone).lease.get()->shun(now + std::chrono::hours{1});
+  EXPECT_TRUE(alone.has_only(first, now));
+  EXPECT_FALSE(alone.has_only(first, now + std::chrono::hours{2}));
+  EXPECT_FALSE(set({{100, 2}}).has_only(first, now));
+}
+
 TEST_F(Routes, CountersLiveOnInTheNextTable) {
   { const auto choice = choose(set({{100, 1}})); }
   set({{100, 2}});
