@@ -136,8 +136,8 @@ Result<store::VersionRow> VersionBuilder::build(const wire::ModelServerVersion& 
     return invalid_field(under(field, "reqMethod"),
                          {"预置推理算法只支持 rest", "the preset serving algorithms answer rest only"});
   if (spec.request_method == "grpc" && !request.readyPath.empty())
-    return invalid_field(under(field, "readyPath"),
-                         {"grpc 服务以能否连接判断就绪", "of a grpc service, accepting connections is ready"});
+    return invalid_field(under(field, "readyPath"), {"grpc 服务以能否连接判断就绪",
+                                                     "of a grpc service, accepting connections is ready"});
   if (!request.readyPath.empty()) {
     if (!request.readyPath.starts_with('/') ||
         request.readyPath.find_first_of(" \t\r\n") != std::string::npos)
