@@ -119,7 +119,8 @@ http {{
 }}""")
         return ["nginx", "-c", str(f / "conf")]
 
-    buffering = "on"
+
+    buffering = "on"  # the default; streams need it off
 
 
 class HaProxy(Proxy):
@@ -156,8 +157,8 @@ class Lathe:
 
     name = "lathe"
 
-    def __init__(self, log, command, binary, rates=(100,)):
-        self.rates = rates
+    def __init__(self, log, command, binary, rates=(100,), program=None):
+        self.rates, self.program = rates, program
         os.environ["LATHE_BINARY"] = binary
         limits = {"maxConnections": 100000}
         self.server = Server(config={"log": {"access": log}, "limits": limits})
@@ -166,11 +167,17 @@ class Lathe:
     def start(self):
         self.server.start()
         admin = self.server.admin
+        volumes = []
+        if self.program:  # replicas see the system's programs and their user's files, nothing else
+            admin.multipart("/api/file/file/uploadFolder", {"currentPath": "/bench"},
+                            [("file", "program", self.program.read_bytes())]).ok()
+            volumes = [{"src": "/bench", "dst": "/workspace/bench"}]
         made = admin.post("/model/modelServer/createModelInferenceServer", {
             "modelServer": {"name": "bench", "createUser": admin.id, "path": ""},
             "modelServerVersions": [{
                 "command": self.command, "cpu": 1, "memory": 1, "image": "host", "rate": rate,
-                "predictMinReplicas": 1, "predictMaxReplicas": 1, "reqMethod": "rest"} for rate in self.rates]})
+                "predictMinReplicas": 1, "predictMaxReplicas": 1, "reqMethod": "rest",
+                "volumes": volumes} for rate in self.rates]})
         self.id = made.payload["id"]
 
         def ready():
@@ -252,7 +259,7 @@ def compare_streams(proxies, direct_port, program, count):
         headers = [f"{name}: {value}" for name, value in (proxy.headers if proxy else {}).items()]
         before = processor_seconds(proxy.pid) if proxy else 0
         out = subprocess.run(["taskset", "-c", LOAD_CPU, program, "read", str(port), path, str(count), "10", *headers],
-                             check=True, capture_output=True, text=True).stdout
+                             stdout=subprocess.PIPE, text=True).stdout
         spent = processor_seconds(proxy.pid) - before if proxy else 0
         got = json.loads(out)
         print(f"{proxy.name if proxy else 'direct':32} {got['first'][0]:16.0f} {got['first'][1]:6.0f} "
@@ -323,8 +330,10 @@ def main():
                 few = min(20000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1500)
                 idle_memory([one for one in started if one.name != "haproxy"], few)
     if "streams" in wanted:
-        command = f"exec taskset -c {LOAD_CPU} {program} upstream $PORT"
-        with running(folder / "streams", binary, command, False) as started:
+        Nginx.buffering = "off"
+        command = ("cp /workspace/bench/program /tmp/program; chmod +x /tmp/program; "
+                   f"exec taskset -c {LOAD_CPU} /tmp/program upstream $PORT")
+        with running(folder / "streams", binary, command, False, program) as started:
             compare_streams(started, started[0].replica["port"], program, 1000)
     if "split" in wanted:
         split(upstream.replace("/tmp/upstream.conf", "/tmp/upstream-$PORT.conf"), binary)
@@ -333,12 +342,12 @@ def main():
 
 
 @contextlib.contextmanager
-def running(folder, binary, command, log):
+def running(folder, binary, command, log, program=None):
     """Lathe with the upstream as its replica, and the peers in front of the same."""
     folder.mkdir(exist_ok=True)
     started = []
     try:
-        lathe = Lathe(log, command, binary)
+        lathe = Lathe(log, command, binary, program=program)
         started.append(lathe)
         lathe.start()
         LOAD_HEADERS.clear()

@@ -62,6 +62,8 @@ void Connection::arm(std::chrono::milliseconds timeout) {
 }
 
 void Connection::tick(Clock::time_point now) {
+  // A client that says nothing for a while needs no buffer; TLS has it in use while it waits.
+  if (idle_ && !tls_ && buffer_.size() == 0) buffer_ = ReadBuffer();
   if (now < expiry_) return;
   disarm();
   timed_out_ = true;
@@ -181,14 +183,14 @@ Task<bool> Connection::read_head() {
       if (state == HeadParser::State::refused) co_return co_await refuse_head(parser_.refusal());
     }
     if (broken_ || (idle_ && site_.draining)) co_return false;
-    // Said here once more and not by receive(): most requests wait here, and a frame less is worth it.
-    const auto room = buffer_.prepare(limits.max_header_bytes);
+    // Said here once more and not by receive(): most requests wait here, and a frame less is worth it. Memory
+    // is taken only once there is something to read.
     std::size_t got = 0;
     if (tls_) {
-      got = co_await receive(room);
+      got = co_await receive(buffer_.prepare(limits.max_header_bytes));
     } else {
       const bool worth = co_await socket_.readable();
-      const auto read = worth ? socket_.try_read(room) : 0;
+      const auto read = worth ? socket_.try_read(buffer_.prepare(limits.max_header_bytes)) : 0;
       if (read == Socket::kWouldBlock) continue;
       got = static_cast<std::size_t>(read);
       site_.stats.bytes_in.fetch_add(got, std::memory_order_relaxed);
