@@ -1,15 +1,31 @@
 """Deploys small programs as services of a running server."""
 
+import contextlib
+import fcntl
 import json
 import pathlib
+import tempfile
 
 import lathe
 
 HERE = pathlib.Path(__file__).resolve().parent
 
 
+@contextlib.contextmanager
+def one_at_a_time():
+    """Servers that know nothing of each other would give the same free port to two replicas."""
+    with open(pathlib.Path(tempfile.gettempdir()) / "lathe-test-ports.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def deploy(server, name, command, method="rest", path=""):
     """Starts a service of one replica by a shell command that takes $PORT; gives back its id and its port."""
+    with one_at_a_time():
+        return deploy_now(server, name, command, method, path)
+
+
+def deploy_now(server, name, command, method, path):
     made = server.admin.post("/model/modelServer/createModelInferenceServer", {
         "modelServer": {"name": name, "createUser": server.admin.id, "path": path},
         "modelServerVersions": [{"command": command, "cpu": 1, "memory": 1, "image": "host", "rate": 100,

@@ -48,7 +48,7 @@ def ended(request, context):
     return b"%d" % len(ENDED)
 
 
-server = grpc.server(futures.ThreadPoolExecutor(64))
+server = grpc.server(futures.ThreadPoolExecutor(64), options=[("grpc.so_reuseport", 0)])
 server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo", {
     "Echo": grpc.unary_unary_rpc_method_handler(echo),
     "Fail": grpc.unary_unary_rpc_method_handler(fail),
