@@ -46,6 +46,8 @@ Error to_error(int code, int system_errno) {
     default:
       break;
   }
+  // The index of the log is a mapped file that could not grow.
+  if (code == SQLITE_IOERR_SHMSIZE) return no_space();
   switch (code & 0xff) {
     case SQLITE_FULL:
       return no_space();

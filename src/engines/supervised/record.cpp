@@ -88,6 +88,16 @@ Result<RunFolder> RunFolder::open(int parent, const std::string& name) {
   return RunFolder(std::move(fd));
 }
 
+void RunFolder::keep_room() const {
+  constexpr off_t kBytes = 64 * 1024;
+  const Fd file(::openat(fd(), kRoom, O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+  if (file && ::posix_fallocate(file.get(), 0, kBytes) != 0) give_up_room();
+}
+
+bool RunFolder::give_up_room() const {
+  return ::unlinkat(fd(), kRoom, 0) == 0;
+}
+
 bool RunFolder::has(const char* name) const {
   struct stat info {};
   return ::fstatat(fd(), name, &info, AT_SYMLINK_NOFOLLOW) == 0;

@@ -17,6 +17,7 @@
 ///
 ///   launch.json       what to run and how; complete when it is there
 ///   lock              locked (F_OFD_SETLK) as long as the supervisor or any process of the run lives
+///   room              space that is set aside for the end records, given up when the disk is full
 ///   claim.json        made once: the run has started, or never will
 ///   control           a FIFO: a byte tells the supervisor to look for stop.json
 ///   stop.json         somebody wants the run to end
@@ -79,12 +80,18 @@ class RunFolder {
   static constexpr const char* kClaim = "claim.json";
   static constexpr const char* kControl = "control";
   static constexpr const char* kStop = "stop.json";
+  static constexpr const char* kRoom = "room";
   static std::string start_name(std::size_t rank);
   static std::string end_name(std::size_t rank);
 
   /// not_found where there is none.
   static Result<RunFolder> open(int parent, const std::string& name);
   int fd() const { return fd_.get(); }
+
+  /// Sets room aside for what must be written even if the run itself fills the disk. Without room now: not.
+  void keep_room() const;
+  /// False: there was none.
+  bool give_up_room() const;
 
   /// Nothing where the file is absent; an error where it cannot be read.
   template <class T>

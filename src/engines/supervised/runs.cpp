@@ -206,6 +206,7 @@ Result<void> SupervisedRuns::write_down(const LaunchRecord& record) {
     return system_error("mkdir " + path(run_id), errno);
   TRY(Directory::create(record.plan.log_dir, 0755));
   const RunFolder run = TRY(folder(run_id));
+  run.keep_room();
   const Fd lock(::openat(run.fd(), RunFolder::kLock, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
   if (!lock) return system_error("open lock", errno);
   TRY(run.write(RunFolder::kLaunch, record, Durable::no));

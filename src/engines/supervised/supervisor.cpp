@@ -289,7 +289,9 @@ class Supervisor {
       Rank& rank = ranks_[i];
       if (!rank.end || rank.recorded) continue;
       if (rank.log) rank.log->finish();
-      const auto written = folder_.write(RunFolder::end_name(i), *rank.end, Durable::yes);
+      auto written = folder_.write(RunFolder::end_name(i), *rank.end, Durable::yes);
+      if (!written.ok() && folder_.give_up_room())
+        written = folder_.write(RunFolder::end_name(i), *rank.end, Durable::yes);
       if (!written.ok()) {  // a full disk: the run has not ended before somebody can know how
         log::error("cannot record the end of rank {}: {}", i, written.error().describe(Language::en));
         retry_at_ = std::chrono::steady_clock::now() + std::chrono::seconds(1);
