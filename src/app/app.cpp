@@ -141,9 +141,10 @@ Result<void> App::construct_serving() {
     for (const auto& load : engines::gpu_load()) use[load.uuid] = load.utilisation_percent;
     return use;
   };
-  serving_ = TRY(serving::Serving::open({*db_, *accounts_, audit_, *quotas_, *files_, *images_, *models_,
-                                         *algorithms_, *engine_, *gateway_, ids_, clock_, free_gpus},
-                                        std::move(options)));
+  serving_ = TRY(
+      serving::Serving::open({*db_, *accounts_, audit_, *quotas_, *files_, *images_, *models_, *algorithms_,
+                              *engine_, *gateway_, ids_, clock_, free_gpus, engines_.granting()},
+                             std::move(options)));
   quotas_->add_source(static_cast<quotas::UsageSource&>(*serving_));
   jobs_->add_holdings(*serving_);
   run_listeners_.add([this](const std::string& run_id) { serving_->run_changed(run_id); });

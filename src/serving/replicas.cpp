@@ -276,6 +276,7 @@ std::optional<Replicas::Refusal> Replicas::launch(const store::DeploymentRow& de
   if (!port.ok()) return Refusal{"WaitingForPort", port.error().message};
   row.port = *port;
   Refusal refusal;
+  std::unique_lock granting(parts_.granting);
   auto written = parts_.db.write([&](db::Transaction& tx) -> Result<void> {
     const auto refuse = [&](std::string_view reason, Text words) {
       refusal = {std::string(reason), words};
@@ -317,6 +318,7 @@ std::optional<Replicas::Refusal> Replicas::launch(const store::DeploymentRow& de
     store::insert(tx, row);
     return {};
   });
+  granting.unlock();
   if (!written.ok()) {
     ports_.release(row.id);
     if (refusal.words.en.empty()) refusal = {"WaitingToStart", written.error().message};

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -92,6 +93,8 @@ struct Parts {
   const Clock& clock;
   /// All the machine's accelerators, with what jobs and replicas hold marked.
   std::function<engines::GpuPool(db::Transaction&)> gpus;
+  /// engines::EngineSet::granting()
+  std::mutex& granting;
 };
 
 /// Safe from any thread.
