@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <poll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <array>
@@ -142,7 +143,9 @@ struct Client::State {
 
   Result<ClientResponse> exchange(const ClientRequest& request, const Sink& sink) {
     const auto written = write(request);
-    // A server that refuses a large body answers and closes before it is sent whole.
+    // A server that refuses a large body answers and closes before it is sent whole; one that still waits for
+    // the rest must learn that it will not come.
+    if (!written) ::shutdown(fd, SHUT_WR);
     auto response = read_head();
     if (!response) return written ? response.error() : written.error();
     const bool reusable = parser.keep_alive() && written.ok();

@@ -37,6 +37,18 @@ TEST(HttpClient, ReusesItsConnection) {
   EXPECT_EQ(server->counters().connections_total, 1u);
 }
 
+TEST(HttpClient, DoesNotLetAServerWaitForABodyThatBrokeOff) {
+  TestServer server;
+  auto client = client_of(server);
+  ClientRequest request{.method = Method::put, .target = "/count"};
+  request.headers.set("Content-Length", "1000");
+  request.body = StreamBody([](BodyWriter& writer) { (void)writer.write("a little").ok(); });
+  const auto begin = std::chrono::steady_clock::now();
+  const auto answer = client.send(request);
+  EXPECT_TRUE(!answer.ok() || answer->status >= 400);
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(5));
+}
+
 TEST(HttpClient, SendsBodiesOfEveryKind) {
   TestServer server;
   auto client = client_of(server);

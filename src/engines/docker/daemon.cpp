@@ -3,7 +3,8 @@
 #include <fmt/format.h>
 
 #include <boost/json.hpp>
-#include <stdexcept>
+#include <chrono>
+#include <thread>
 
 #include "http/client.h"
 
@@ -139,11 +140,14 @@ Result<Json> Daemon::inspect(const std::string& container) const {
 }
 
 Result<void> Daemon::remove(const std::string& container) const {
-  auto removed = call(http::Method::del, "/containers/" + escape(container) + "?force=true&v=true", nullptr);
-  if (removed.ok() || removed.error().code == Code::not_found) return {};
-  // 409: somebody else is removing it.
-  if (removed.error().code == Code::already_exists) return {};
-  return std::move(removed).error();
+  // Two who remove it at once get in each other's way, and Podman has many words for it.
+  for (int tries = 0;; ++tries) {
+    auto removed =
+        call(http::Method::del, "/containers/" + escape(container) + "?force=true&v=true", nullptr);
+    if (removed.ok() || removed.error().code == Code::not_found) return {};
+    if (removed.error().code == Code::unavailable || tries == 20) return std::move(removed).error();
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+  }
 }
 
 Result<std::vector<Daemon::Listed>> Daemon::list(const std::string& label, const std::string& value) const {
@@ -179,16 +183,19 @@ Result<void> Daemon::load(std::uint64_t size, const std::function<Result<void>(c
   request.target = std::string(kVersion) + "/images/load?quiet=true";
   request.headers.set("Content-Type", "application/x-tar");
   request.headers.set("Content-Length", std::to_string(size));
-  std::optional<Error> unwritten;
+  std::optional<Error> unreadable;  // the image's own trouble, not the connection's
   request.body = http::StreamBody([&](http::BodyWriter& out) {
-    auto written = write([&](std::string_view piece) { return out.write(piece); });
-    if (!written.ok()) unwritten = std::move(written).error();
+    bool broken = false;
+    auto written = write([&](std::string_view piece) {
+      auto sent = out.write(piece);
+      broken = broken || !sent.ok();
+      return sent;
+    });
+    if (!written.ok() && !broken) unreadable = std::move(written).error();
   });
   auto answer = client.send(request);
-  if (!answer.ok()) {
-    if (unwritten && unwritten->code != Code::cancelled) return *unwritten;
-    return away(socket_, answer.error());
-  }
+  if (unreadable) return *unreadable;
+  if (!answer.ok()) return away(socket_, answer.error());
   if (answer->status >= 400) {
     const auto said = json::parse(answer->body);
     return refused(answer->status, said.ok() ? text_at(*said, "message") : answer->body);

@@ -395,7 +395,7 @@ Result<void> SupervisedRuns::remove(const std::string& run_id) {
     return Error{Code::failed_precondition, {"尚未结束：" + run_id, "has not ended: " + run_id}};
   if (status.ok()) {
     const LaunchRecord launch = TRY(launch_record(*run, run_id));
-    for (std::size_t i = 0; i < launch.plan.ranks.size(); ++i) TRY(options_.clear(launch, i));
+    for (std::size_t i = launch.plan.ranks.size(); i-- > 0;) TRY(options_.clear(launch, i));
   }
   forget(run_id);
   erase(root_.fd(), run_id);

@@ -60,10 +60,13 @@ class Supervisor {
     while (true) {
       take_ends();
       settle();
-      if (all_recorded()) return 0;
+      if (all_recorded()) break;
       wait_for_something();
       act_on_deadlines();
     }
+    // The first one last: others may share what is its.
+    for (auto rank = ranks_.rbegin(); rank != ranks_.rend(); ++rank) rank->body->clear();
+    return 0;
   }
 
  private:
@@ -298,7 +301,6 @@ class Supervisor {
         continue;
       }
       rank.recorded = true;
-      rank.body->clear();
     }
   }
 
