@@ -8,6 +8,8 @@
 #include "app/process_metrics.h"
 #include "app/system_routes.h"
 #include "base/log.h"
+#include "engines/docker/docker_engine.h"
+#include "engines/engine_by_image.h"
 #include "engines/process/process_engine.h"
 
 namespace lathe::app {
@@ -50,7 +52,6 @@ App::~App() {
 Result<void> App::construct() {
   db_ = TRY(db::open_sqlite({.path = data_.file("lathe.db")}));
   TRY(construct_accounts());
-  TRY(construct_engine());
   TRY(construct_features());
   TRY(construct_serving());
   make_api();
@@ -87,6 +88,7 @@ Result<void> App::construct_features() {
                                      {.store_directory = data_.file("images"),
                                       .unused_lifetime = config_.images.unused_lifetime,
                                       .sweep_interval = config_.images.sweep_interval}));
+  TRY(construct_engine());
   models_ = TRY(models::Models::open(*db_, *accounts_, *files_, *images_, audit_, ids_, clock_,
                                      {.folder = data_.file("models")}));
   algorithms_ = TRY(
@@ -100,6 +102,7 @@ Result<void> App::construct_features() {
                                                               engines_, ids_, clock_});
   jobs::Options options;
   options.directory = data_.file("jobs");
+  options.read_only_root = config_.docker.read_only_root;
   options.network = config_.jobs.network == "none" ? engines::Network::none : engines::Network::host;
   options.uid = config_.jobs.uid;
   options.gid = config_.jobs.gid;
@@ -151,12 +154,35 @@ Result<void> App::construct_serving() {
   return {};
 }
 
+/// Null: no daemon.
+std::unique_ptr<engines::Engine> App::make_docker_engine() {
+  const std::string socket = config_.docker.socket.empty() ? engines::find_daemon() : config_.docker.socket;
+  if (socket.empty() || socket == "none") return nullptr;
+  engines::DockerEngine::Options options;
+  options.state_dir = data_.file("containers");
+  options.socket = socket;
+  options.gpus = config_.docker.gpus;
+  options.find_image = [this](const std::string& digest) -> Result<engines::ImageTar> {
+    // By a name, so that a clean-up of what has none leaves it alone.
+    const std::string hex = digest.substr(digest.find(':') + 1);
+    std::shared_ptr<images::Export> image = TRY(images_->open_export(digest, "lathe.local/image:" + hex));
+    return engines::ImageTar{image->size(), image->config_digest(),
+                             [image](const auto& sink) { return image->write(sink); }};
+  };
+  auto engine = std::make_unique<engines::DockerEngine>(std::move(options));
+  log::info("images run by the container daemon at {}", socket);
+  for (const Text& shortcoming : engine->capabilities().shortcomings)
+    log::warning("jobs in containers: {}", shortcoming.en);
+  return engine;
+}
+
 Result<void> App::construct_engine() {
   engines::ProcessEngine::Options options;
   options.state_dir = data_.file("engine");
   options.rules.hidden_paths = {data_.path()};
   try {
-    engine_ = std::make_unique<engines::ProcessEngine>(std::move(options));
+    engine_ = std::make_unique<engines::EngineByImage>(
+        std::make_unique<engines::ProcessEngine>(std::move(options)), make_docker_engine());
   } catch (const std::runtime_error& error) {
     return Error{Code::internal, {error.what(), error.what()}};
   }

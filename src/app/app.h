@@ -55,6 +55,7 @@ class App {
   Result<void> construct();
   Result<void> construct_accounts();
   Result<void> construct_engine();
+  std::unique_ptr<engines::Engine> make_docker_engine();
   Result<void> construct_features();
   Result<void> construct_serving();
   void make_api();
@@ -79,11 +80,11 @@ class App {
   std::unique_ptr<quotas::Quotas> quotas_;
   std::unique_ptr<files::Files> files_;
   RunListeners run_listeners_;
-  std::unique_ptr<engines::Engine> engine_;
   std::unique_ptr<gateway::UsageLedger> usage_;
   std::unique_ptr<gateway::Gateway> gateway_;
   std::unique_ptr<datasets::Datasets> datasets_;
   std::unique_ptr<images::Images> images_;
+  std::unique_ptr<engines::Engine> engine_;  // takes its images from them
   std::unique_ptr<models::Models> models_;
   std::unique_ptr<algorithms::Algorithms> algorithms_;
   engines::EngineSet engines_;

@@ -101,6 +101,14 @@ void fields(Fields& f, ServingConfig& serving) {
           {.doc = "So many requests of a service wait at most", .min = 0, .max = 1'000'000});
 }
 
+void fields(Fields& f, DockerConfig& docker) {
+  f.field("socket", docker.socket,
+          {.doc = "Path of Docker's or Podman's socket; empty: the usual ones; none: no daemon",
+           .max_length = 4096});
+  f.field("gpus", docker.gpus, {.one_of = "requests|cdi"});
+  f.field("readOnlyRoot", docker.read_only_root);
+}
+
 struct LimitsConfig {
   http::Limits& limits;
 };
@@ -133,6 +141,7 @@ void fields(Fields& f, Config& config) {
   }
   duration(f, "drainTimeout", config.drain_timeout, "How long requests may take to end at a stop");
   f.field("jobs", config.jobs);
+  f.field("docker", config.docker);
   f.field("images", config.images);
   f.field("capacity", config.capacity);
   f.field("serving", config.serving);

@@ -34,6 +34,15 @@ struct SessionConfig {
   Duration absolute{std::chrono::hours{24 * 30}};
 };
 
+/// The daemon that runs images: Docker, or Podman's service.
+struct DockerConfig {
+  /// Its socket. "": Docker's or Podman's usual one where it is there when the server starts; "none": no
+  /// daemon.
+  std::string socket;
+  std::string gpus = "requests";  ///< how it is asked for GPUs: "requests" (the NVIDIA runtime), "cdi"
+  bool read_only_root = false;    ///< jobs cannot write to their images, only to their directories and /tmp
+};
+
 /// How jobs and replicas run on this machine.
 struct JobsConfig {
   std::int64_t uid = 64646, gid = 64646;  ///< who they run as where the server is root
@@ -69,6 +78,7 @@ struct Config {
   http::Limits limits;
   Duration drain_timeout{30'000};  ///< how long requests under way may take to end at a stop
   JobsConfig jobs;
+  DockerConfig docker;
   ImagesConfig images;
   CapacityConfig capacity;
   ServingConfig serving;

@@ -80,6 +80,7 @@ struct Capabilities {
   bool isolates_processes = false;
   bool isolates_network = false;
   bool gpu_shares = false;
+  bool runs_images = false;  ///< false: only "host", the machine's own software
   std::vector<Text> shortcomings;
 };
 

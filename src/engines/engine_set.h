@@ -14,7 +14,6 @@ namespace lathe::engines {
 struct EngineEntry {
   Engine* engine = nullptr;
   std::vector<GpuDevice> gpus = {};  ///< the accelerators it has to give
-  bool runs_images = false;          ///< false: only `host`, the machine's own software
 };
 
 /// The engines of this server by name. Filled at start, constant from then on; then safe from any thread.

@@ -86,10 +86,23 @@ Result<std::optional<HostPlace>> Launcher::make(const JobDirectory& directory) c
   return std::optional<HostPlace>(TRY(place_of(directory)));
 }
 
+/// By its name the tag is known too; but the name may be another image's by now.
+Result<std::string> Launcher::image_of(const Job& job) const {
+  if (job.spec.image_id.empty()) return std::string(images::kHostImage);
+  auto image = platform_.images.resolve(job.user_id, true, job.spec.image, "image");
+  if (!image.ok() || image->id != job.spec.image_id)
+    image = platform_.images.resolve(job.user_id, true, job.spec.image_id, "image");
+  if (!image.ok()) return std::move(image).error();
+  if (image->digest.empty())
+    return Error{Code::unavailable, {"镜像尚未导入完成", "the image is still being imported"}};
+  return image->digest;
+}
+
 Result<LaunchSite> Launcher::site_of(const Job& job, const store::Run& run) const {
   const JobSpec& spec = job.spec;
   LaunchSite site;
   site.run_id = run.run_id;
+  site.image = TRY(image_of(job));
   site.attempt = run.attempt;
   site.log_dir = log_dir(job.id, run.attempt);
   const auto find = [&](const JobDirectory& directory) -> Result<std::optional<HostPlace>> {
@@ -122,6 +135,7 @@ Result<LaunchSite> Launcher::site_of(const Job& job, const store::Run& run) cons
   site.stop_grace = options_.stop_grace;
   site.max_log_bytes = options_.max_log_bytes;
   site.network = options_.network;
+  site.read_only_root = options_.read_only_root;
   site.uid = options_.uid;
   site.gid = options_.gid;
   return site;

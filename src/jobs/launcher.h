@@ -11,6 +11,7 @@ namespace lathe::jobs {
 struct Options {
   std::string directory;  ///< DATA/jobs: logs and the like; made where absent
   engines::Network network = engines::Network::host;
+  bool read_only_root = false;
   std::int64_t uid = engines::kJobUid, gid = engines::kJobUid;
   Duration stop_grace{20'000};
   std::int64_t max_log_bytes = std::int64_t{4} << 30;  ///< of one rank
@@ -39,6 +40,7 @@ class Launcher {
 
  private:
   Result<std::optional<HostPlace>> make(const JobDirectory& directory) const;
+  Result<std::string> image_of(const Job& job) const;
   Result<LaunchSite> site_of(const Job& job, const store::Run& run) const;
 
   const Platform& platform_;

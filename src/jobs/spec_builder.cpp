@@ -99,11 +99,14 @@ class Builder {
     const bool host = image->kind == images::ImageRef::Kind::host;
     if (!host) spec().image_id = image->id;
     const auto* entry = platform_.engines.find(group_.engine);
-    if (!host && entry && !entry->runs_images)
-      problems_.add(std::string(names().image),
-                    {fmt::format("资源组 {} 的运行引擎 {} 只能使用 host 镜像", group_.name, group_.engine),
-                     fmt::format("must be host: the engine {} of resource group {} runs no other images",
-                                 group_.engine, group_.name)});
+    if (!host && entry && !entry->engine->capabilities().runs_images)
+      problems_.add(
+          std::string(names().image),
+          {fmt::format("资源组 {} 的运行引擎 {} 只能使用 host 镜像：没有配置 Docker 或 Podman", group_.name,
+                       group_.engine),
+           fmt::format("must be host: the engine {} of resource group {} runs no other images, since "
+                       "no Docker or Podman is configured",
+                       group_.engine, group_.name)});
   }
 
   /// A directory under the user's own root; `must_exist` for what the job reads.

@@ -64,7 +64,7 @@ Result<engines::LaunchPlan> make_plan(db::Transaction& tx, const Parts& parts,
                                       const ReplicaPlace& place) {
   engines::LaunchPlan plan;
   plan.run_id = run_id_of(place.replica_id);
-  plan.image = "host";
+  plan.image = spec.image_digest.empty() ? "host" : spec.image_digest;
   plan.log_dir = place.log_dir;
   plan.max_log_bytes = 64 << 20;
   plan.env = {{"PORT", std::to_string(place.port)},

@@ -43,7 +43,8 @@ struct Volume {
 /// What a version runs. Written once; changing a service means adding a version.
 struct VersionSpec {
   std::string model_version_id, model_name;
-  std::string image;         ///< "host" or an image of the owner's
+  std::string image;         ///< "host", or "name:tag" of an image that the owner may run
+  std::string image_digest;  ///< of its manifest; "" for the host
   std::string command;       ///< shell line; "" where a preset algorithm serves the model
   std::string algorithm_id;  ///< set exactly where the command is not
   std::int64_t port = 0;     ///< the one it must listen on; 0: any, told by ${port} and $PORT

@@ -214,11 +214,18 @@ Result<void> VersionBuilder::choose_model(const wire::ModelServerVersion& reques
         {"模型版本没有镜像，image 也为空", "the model version has no image, and image is empty"});
   const auto resolved =
       TRY(parts_.images.resolve(caller.user_id, caller.admin, image, under(field, "image")));
-  if (resolved.kind != images::ImageRef::Kind::host)
+  if (resolved.kind == images::ImageRef::Kind::host) {
+    spec.image = resolved.name;
+    return {};
+  }
+  if (!parts_.engine.capabilities().runs_images)
     return invalid_field(under(field, "image"),
-                         {"本机的 process 引擎只能运行 host 镜像",
-                          "the process engine of this machine runs the image host only"});
-  spec.image = resolved.name;
+                         {"没有配置 Docker 或 Podman，只能使用 host 镜像",
+                          "must be host: no Docker or Podman is configured to run other images"});
+  if (resolved.digest.empty())
+    return Error{Code::failed_precondition, {"镜像尚未导入完成", "the image is still being imported"}};
+  spec.image = resolved.name + ":" + resolved.tag;
+  spec.image_digest = resolved.digest;
   return {};
 }
 

@@ -24,7 +24,7 @@ namespace {
 
 /// What the flags said; empty: they did not.
 struct Flags {
-  std::string config, data, listen, log_level, time_zone, ready_file;
+  std::string config, data, listen, log_level, time_zone, ready_file, docker_socket;
 };
 
 int stop_event = -1;
@@ -109,6 +109,7 @@ Result<Config> configure(const Flags& flags) {
   if (!flags.listen.empty()) config.listen = flags.listen;
   if (!flags.log_level.empty()) config.log.level = flags.log_level;
   if (!flags.time_zone.empty()) config.time_zone = flags.time_zone;
+  if (!flags.docker_socket.empty()) config.docker.socket = flags.docker_socket;
   TRY(set_time_zone(config.time_zone));
   return config;
 }
@@ -142,6 +143,9 @@ void add_serve(CLI::App& root, Chosen& chosen) {
   command->add_option("--log-level", flags->log_level)
       ->check(CLI::IsMember({"debug", "info", "warning", "error"}));
   command->add_option("--time-zone", flags->time_zone, "IANA name, such as Asia/Shanghai");
+  command->add_option(
+      "--docker-socket", flags->docker_socket,
+      "Socket of the Docker or Podman that runs images, or none; if not said: the usual one, if any");
   command->add_option("--ready-file", flags->ready_file, "Written with the server's URL once it answers");
   command->callback([flags, &chosen] {
     chosen = [flags] {

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <atomic>
+#include <condition_variable>
 #include <filesystem>
 #include <mutex>
 #include <stdexcept>
@@ -70,7 +70,11 @@ struct DockerEngine::State {
     sweeper = std::thread([this] { sweep(); });
   }
   ~State() {
-    ending = true;
+    {
+      const std::lock_guard guard(mutex);
+      ending = true;
+    }
+    to_sweep.notify_all();
     sweeper.join();
   }
 
@@ -80,8 +84,16 @@ struct DockerEngine::State {
     return {group.cpu_seconds().value_or(0), group.memory(), group.memory_peak()};
   }
 
-  Result<void> clear(const LaunchRecord& launch, std::size_t rank) const {
-    return daemon.remove(container_name(launch, rank));
+  /// A container of an ended run does nothing any more: it may wait for its daemon.
+  Result<void> clear(const LaunchRecord& launch, std::size_t rank) {
+    auto removed = daemon.remove(container_name(launch, rank));
+    if (removed.ok() || removed.error().code != Code::unavailable) return removed;
+    {
+      const std::lock_guard guard(mutex);
+      sweep_wanted = true;
+    }
+    to_sweep.notify_all();
+    return {};
   }
 
   LaunchRecord record_of(const LaunchPlan& plan, std::string image) const {
@@ -139,24 +151,33 @@ struct DockerEngine::State {
   }
 
   /// Removes containers of runs that nobody knows any more: the daemon was away when they were to be removed.
-  void sweep() const {
-    for (int tries = 0; tries < 600 && !ending; ++tries) {
-      auto found = daemon.list(kOwnerLabel, owner);
-      if (!found.ok()) {
-        for (int i = 0; i < 10 && !ending; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(100));
-        continue;
-      }
-      const std::string prefix = "lathe-" + owner + "-";
-      for (const auto& each : *found) {
-        const auto last = each.name.rfind('-');
-        if (!each.name.starts_with(prefix) || last <= prefix.size()) continue;
-        const std::string run_id = each.name.substr(prefix.size(), last - prefix.size());
-        if (::access((runs.state_dir() + "/" + run_id).c_str(), F_OK) == 0) continue;
-        log::info("container {} belongs to no run: it is removed", each.name);
-        (void)daemon.remove(each.id).ok();
-      }
-      return;
+  /// At the start, and whenever that has happened; goes on until the daemon is back.
+  void sweep() {
+    std::unique_lock lock(mutex);
+    while (true) {
+      to_sweep.wait(lock, [&] { return ending || sweep_wanted; });
+      if (ending) return;
+      sweep_wanted = false;
+      lock.unlock();
+      const bool swept = sweep_once().ok();
+      lock.lock();
+      if (swept) continue;
+      sweep_wanted = true;
+      to_sweep.wait_for(lock, std::chrono::seconds(1), [&] { return ending; });
     }
+  }
+
+  Result<void> sweep_once() const {
+    const std::string prefix = "lathe-" + owner + "-";
+    for (const auto& each : TRY(daemon.list(kOwnerLabel, owner))) {
+      const auto last = each.name.rfind('-');
+      if (!each.name.starts_with(prefix) || last <= prefix.size()) continue;
+      const std::string run_id = each.name.substr(prefix.size(), last - prefix.size());
+      if (::access((runs.state_dir() + "/" + run_id).c_str(), F_OK) == 0) continue;
+      log::info("container {} belongs to no run: it is removed", each.name);
+      TRY(daemon.remove(each.id));
+    }
+    return {};
   }
 
   Options options;
@@ -166,7 +187,8 @@ struct DockerEngine::State {
   std::string mps;
   mutable std::mutex mutex;
   std::optional<Daemon::About> known;
-  std::atomic<bool> ending{false};
+  std::condition_variable to_sweep;
+  bool ending = false, sweep_wanted = true;
   ImageLoader loader;
   std::thread sweeper;
 };
@@ -191,7 +213,7 @@ Capabilities DockerEngine::capabilities() const {
     out.shortcomings.push_back(rootless_error().message);
     return out;
   }
-  out.isolates_files = out.isolates_processes = out.isolates_network = true;
+  out.isolates_files = out.isolates_processes = out.isolates_network = out.runs_images = true;
   out.limits_memory = about->limits_memory;
   out.limits_cpu = about->limits_cpu;
   out.limits_pids = about->limits_pids;

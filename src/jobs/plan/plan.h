@@ -20,6 +20,7 @@ struct HostPlace {
 /// What only the moment of launch knows.
 struct LaunchSite {
   std::string run_id;
+  std::string image = "host";  ///< what engines know it by: "host", or a digest
   int attempt = 1;
   std::string log_dir;
   std::optional<HostPlace> work, model, input, output, checkpoint;  ///< of those that the job has
@@ -31,6 +32,7 @@ struct LaunchSite {
   Duration stop_grace{20'000};
   std::int64_t max_log_bytes = 0;
   engines::Network network = engines::Network::host;
+  bool read_only_root = false;
   std::int64_t uid = engines::kJobUid, gid = engines::kJobUid;
 };
 

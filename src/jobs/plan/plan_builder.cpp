@@ -37,13 +37,14 @@ engines::Resources resources_of(const ResourceRequest& need, std::vector<engines
 
 PlanBuilder::PlanBuilder(const Job& job, const LaunchSite& site) : job_(job), site_(site) {
   plan_.run_id = site.run_id;
-  plan_.image = job.spec.image;
+  plan_.image = site.image;
   plan_.work_dir = std::string(start_dir(job.spec));
   plan_.time_limit = std::chrono::seconds(job.spec.time_limit_s);
   plan_.stop_grace = site.stop_grace;
   plan_.log_dir = site.log_dir;
   plan_.max_log_bytes = site.max_log_bytes;
   plan_.network = site.network;
+  plan_.read_only_root = site.read_only_root;
   plan_.uid = site.uid;
   plan_.gid = site.gid;
   set("LATHE_JOB_ID", job.id);

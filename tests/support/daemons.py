@@ -1,0 +1,168 @@
+"""A Docker or a Podman of the tests' own, on a socket and in directories of its own, and small images for it."""
+
+import hashlib
+import http.client
+import io
+import json
+import os
+import pathlib
+import shutil
+import signal
+import socket
+import subprocess
+import tarfile
+import tempfile
+
+from lathe import wait_until
+
+APPLETS = """sh cat cut chmod echo env false grep head httpd id kill ls mkdir printf pwd rm seq setsid sleep sort tail
+             test touch tr true wc""".split()
+
+
+class Daemon:
+    """`dockerd` or `podman system service`, as root. Use it with `with`."""
+
+    def __init__(self, kind, folder=None):
+        self.kind = kind
+        self.folder = pathlib.Path(folder or tempfile.mkdtemp(prefix="lathe-daemon-"))
+        self.socket = str(self.folder / "api.sock")
+        self.process = None
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        self.stop()
+        below = [line.split()[1] for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()]
+        for point in reversed([point for point in below if point.startswith(str(self.folder))]):
+            subprocess.run(["umount", "-l", point], check=False, stderr=subprocess.DEVNULL)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self):
+        pathlib.Path(self.socket).unlink(missing_ok=True)
+        folder = self.folder
+        if self.kind == "docker":
+            (folder / "pid").unlink(missing_ok=True)
+            command = ["dockerd", "--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile",
+                       folder / "pid", "--bridge=none", "--iptables=false", "--ip6tables=false", "--live-restore",
+                       "-H", f"unix://{self.socket}"]
+        else:
+            command = ["podman", "--root", folder / "data", "--runroot", folder / "run", "--tmpdir", folder / "tmp",
+                       "system", "service", "--time", "0", f"unix://{self.socket}"]
+        (folder / "containers.conf").write_text(
+            '[engine]\nruntime = "runc"\n[containers]\n'
+            'default_ulimits = ["nofile=20000:20000", "nproc=32768:32768"]\n')
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(folder),
+                       "CONTAINERS_CONF": str(folder / "containers.conf")}
+        with open(folder / "log", "ab") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            env=environment, start_new_session=True)
+        wait_until(lambda: self.process.poll() is not None or self.answers(), 60, "the daemon's start")
+        assert self.process.poll() is None, (folder / "log").read_text()[-4000:]
+        return self
+
+    def stop(self):
+        if self.process is None:
+            return
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+    def kill(self):
+        """kill -9, of the daemon alone."""
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+        pid = self.folder / "exec/containerd/containerd.pid"  # its containerd goes with it, a moment later
+        if pid.exists():
+            stat = pathlib.Path("/proc", pid.read_text(), "stat")
+            wait_until(lambda: not stat.exists() or ") Z " in stat.read_text(), 10, "containerd's end")
+            pid.unlink()
+
+    def answers(self):
+        try:
+            return self.get("/version")[0] == 200
+        except OSError:
+            return False
+
+    def get(self, path):
+        """The status and the parsed answer of the Docker Engine API."""
+        connection = http.client.HTTPConnection("daemon", timeout=20)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(20)
+        try:
+            connection.sock.connect(self.socket)
+            connection.request("GET", "/v1.40" + path)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read() or b"null")
+        finally:
+            connection.close()
+
+    def containers(self):
+        return self.get("/containers/json?all=true")[1]
+
+
+def _add(archive, name, data=b"", kind=tarfile.REGTYPE, mode=0o755, link=""):
+    info = tarfile.TarInfo(name)
+    info.type, info.mode, info.size, info.linkname = kind, mode, len(data), link
+    archive.addfile(info, io.BytesIO(data))
+
+
+def busybox_layer():
+    """A root file system of Debian's busybox-static, as a tar."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name in ("bin", "etc", "dev", "proc", "sys", "var"):
+            _add(archive, name, kind=tarfile.DIRTYPE)
+        _add(archive, "tmp", kind=tarfile.DIRTYPE, mode=0o1777)
+        _add(archive, "bin/busybox", pathlib.Path("/bin/busybox").read_bytes())
+        for name in APPLETS:
+            _add(archive, f"bin/{name}", kind=tarfile.SYMTYPE, link="busybox")
+        _add(archive, "etc/inside", b"of the image\n", mode=0o644)
+    return out.getvalue()
+
+
+def write_docker_archive(path, layer):
+    """What `docker save` would write for an image of one layer, which is a tar file."""
+    with open(layer, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    config = json.dumps({"architecture": "amd64" if os.uname().machine == "x86_64" else "arm64", "os": "linux",
+                         "config": {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+                                    "Cmd": ["/bin/sh"]},
+                         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + digest]}}).encode()
+    name = hashlib.sha256(config).hexdigest() + ".json"
+    with tarfile.open(path, mode="w") as archive:
+        archive.add(layer, "layer.tar")
+        _add(archive, name, config, mode=0o644)
+        _add(archive, "manifest.json", json.dumps(
+            [{"Config": name, "RepoTags": ["test:1.0"], "Layers": ["layer.tar"]}]).encode(), mode=0o644)
+
+
+def docker_archive(layer):
+    """The same in memory, of a layer in memory."""
+    with tempfile.TemporaryDirectory(prefix="lathe-image-") as folder:
+        (pathlib.Path(folder) / "layer").write_bytes(layer)
+        write_docker_archive(pathlib.Path(folder) / "image.tar", pathlib.Path(folder) / "layer")
+        return (pathlib.Path(folder) / "image.tar").read_bytes()
+
+
+def import_image(user, name, archive, tag="1.0"):
+    """Imports an archive (bytes, or the name of one of the user's files) as `name:tag`, which it gives back."""
+    if isinstance(archive, bytes):
+        user.multipart("/api/file/file/uploadFolder", {}, [("file", "image.tar", archive)]).ok()
+        archive = "image.tar"
+    user.post("/docker/image/upload", {"imageName": name, "userId": user.id}).ok()
+
+    def row():
+        rows = user.post("/docker/image/findListSort", {"pageNum": 1, "pageSize": 100, "imageName": name,
+                                                        "userId": user.id}).payload["rows"]
+        return next(r for r in rows if r["imageName"] == name)
+    user.post("/docker/image/uploadOld", {"userId": user.id, "imageId": row()["id"], "imageTag": tag,
+                                          "fileUrl": archive}).ok()
+    wait_until(lambda: row()["imageStatus"] in (1, 3), 300, f"the import of {name}")
+    assert row()["imageStatus"] == 1, row()
+    return f"{name}:{tag}"
