@@ -52,7 +52,8 @@ def test_to_zero_and_back_with_every_decision_told(user):
 def test_a_burst_from_zero_to_a_hundred_drops_none(user):
     service = Service(user, version(minimum=0, maximum=3)).wait_ready()
     service.wait_status("Sleeping")
-    answers = ask_at_once(service, 100, "/?work=0.05")
+    # Long enough that the autoscaler looks at least once while they are all there.
+    answers = ask_at_once(service, 100, "/?work=2")
     assert [a.status for a in answers if a.status != 200] == []
     assert max(e["replicasAfter"] for e in service.events("scale")) > 1
     service.delete()

@@ -224,7 +224,9 @@ TEST_F(ProcessEngineTest, WorksInAUnifiedHierarchyToo) {
   EXPECT_GT(engine.usage("run")->cpu_seconds, 0.0);
   EXPECT_FALSE(engine.capabilities().limits_memory);
   EXPECT_TRUE(CgroupTree({{"unified", unified}}).group("lathe-run-0").destroy());  // by cgroup.kill
-  EXPECT_EQ(wait_for(engine, "run", RankState::ended).verdict().signal, SIGKILL);
+  // The shell may be quicker to say that its child was killed than it is killed itself.
+  const auto end = wait_for(engine, "run", RankState::ended).verdict();
+  EXPECT_TRUE(end.signal == SIGKILL || end.exit_code == 128 + SIGKILL) << end.message.en;
   EXPECT_TRUE(engine.remove("run").ok());
 }
 
