@@ -52,18 +52,15 @@ void UsageLedger::record(const http::Request& request, const http::Identity& cal
                          std::string_view service_id, const Usage& usage) {
   const auto key = key_in(request.headers.get("authorization"));
   const std::scoped_lock lock(mutex_);
-  const std::tuple<std::string_view, std::string_view, std::string_view> wanted(caller.user_id, key,
-                                                                                service_id);
-  auto it = sums_.find(wanted);
-  if (it == sums_.end()) it = sums_.emplace(Key(caller.user_id, key, service_id), Sum()).first;
-  ++it->second.requests;
-  it->second.usage.prompt_tokens += usage.prompt_tokens;
-  it->second.usage.completion_tokens += usage.completion_tokens;
+  Sum& sum = sums_[Key(caller.user_id, key, service_id)];
+  ++sum.requests;
+  sum.usage.prompt_tokens += usage.prompt_tokens;
+  sum.usage.completion_tokens += usage.completion_tokens;
 }
 
 Result<void> UsageLedger::flush() {
   const std::scoped_lock one_at_a_time(flush_mutex_);
-  std::map<Key, Sum, std::less<>> sums;
+  std::map<Key, Sum> sums;
   {
     const std::scoped_lock lock(mutex_);
     sums.swap(sums_);

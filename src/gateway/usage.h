@@ -47,7 +47,7 @@ class UsageLedger {
   std::mutex mutex_, flush_mutex_;
   std::condition_variable changed_;
   bool ending_ = false;
-  std::map<Key, Sum, std::less<>> sums_;
+  std::map<Key, Sum> sums_;
   std::thread thread_;
 };
 

@@ -103,8 +103,7 @@ std::optional<ImageRow> own_image_named(db::Transaction& tx, std::string_view us
 std::optional<ImageRow> image_named(db::Transaction& tx, std::string_view user_id, std::string_view name) {
   if (auto own = own_image_named(tx, user_id, name)) return own;
   return db::select_one<ImageRow>(
-      tx, "SELECT * FROM images WHERE name = $1 AND is_public = 1 ORDER BY user_id LIMIT 1",
-      {text(name)});
+      tx, "SELECT * FROM images WHERE name = $1 AND is_public = 1 ORDER BY user_id LIMIT 1", {text(name)});
 }
 
 void add_image(db::Transaction& tx, const ImageRow& row) {
