@@ -57,6 +57,12 @@ Result<ImageRef> ImagesService::reference(db::Transaction& tx, const store::Imag
 Result<ImageRef> ImagesService::resolve(std::string_view user_id, bool admin, std::string_view text,
                                         std::string_view field) {
   if (text.empty()) text = kHostImage;
+  // The built-in image: most jobs name it, nobody can take its name, and it never changes.
+  const bool host = text == kHostImage;
+  if (host) {
+    const std::lock_guard lock(host_mutex_);
+    if (host_) return *host_;
+  }
   ImageRef ref = TRY(db_.read([&](db::Transaction& tx) -> Result<ImageRef> {
     NameAndTag name{text, {}};
     auto row = is_id(text) ? store::image(tx, text) : std::nullopt;
@@ -69,6 +75,10 @@ Result<ImageRef> ImagesService::resolve(std::string_view user_id, bool admin, st
     return reference(tx, *row, name.tag, field);
   }));
   if (!ref.digest.empty()) TRY(complete(ref, field));
+  if (host) {
+    const std::lock_guard lock(host_mutex_);
+    host_ = ref;
+  }
   return ref;
 }
 

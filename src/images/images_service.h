@@ -1,6 +1,8 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -75,6 +77,8 @@ class ImagesService final : public Images {
   std::unique_ptr<BlobStore> store_;
   std::unique_ptr<Uploads> uploads_;
   std::function<void(std::string_view)> changed_;
+  std::mutex host_mutex_;
+  std::optional<ImageRef> host_;
   std::unique_ptr<Sweeper> sweeper_;
   std::unique_ptr<Importer> importer_;
 };
