@@ -22,7 +22,7 @@ ${rows}  };
 " PARENT_SCOPE)
 endfunction()
 
-file(GLOB definitions ${DEFINITIONS}/*.json)
+file(GLOB definitions ${DEFINITIONS}/*.yaml)
 list(SORT definitions)
 file(GLOB code ${CODE}/*.py)
 list(FILTER code EXCLUDE REGEX "/(demo|test_[^/]*)\\.py$")
@@ -31,7 +31,7 @@ get_filename_component(folder ${CODE} NAME)
 embed(embedded_definitions "" "${definitions}" definitions_text)
 embed(embedded_code "${folder}/" "${code}" code_text)
 
-file(WRITE ${OUTPUT} "// Made from algorithms/*.json and the examples they run.
+file(WRITE ${OUTPUT} "// Made from algorithms/*.yaml and the examples they run.
 #include \"algorithms/embedded.h\"
 
 namespace lathe::algorithms {

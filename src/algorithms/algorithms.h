@@ -12,8 +12,8 @@
 #include "http/api.h"
 #include "models/models.h"
 
-/// Preset algorithms: what a user runs without writing a command. They are data: JSON files, the built-in
-/// ones within the binary.
+/// Preset algorithms: what a user runs without writing a command. They are data: YAML files (JSON
+/// is read, too), the built-in ones within the binary.
 namespace lathe::algorithms {
 
 enum class Kind { fine_tune, pretrain, modelling, evaluation, serving };

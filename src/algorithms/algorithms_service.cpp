@@ -17,6 +17,14 @@ namespace {
 constexpr std::size_t kMaxFile = 1 << 20;
 constexpr std::size_t kMaxFiles = 10'000;
 
+/// What a file of this name is; nothing where it is no definition.
+std::optional<Format> format_of(std::string_view name) {
+  if (name.starts_with('.')) return std::nullopt;
+  if (name.ends_with(".yaml") || name.ends_with(".yml")) return Format::yaml;
+  if (name.ends_with(".json")) return Format::json;
+  return std::nullopt;
+}
+
 Error in_file(const std::string& name, Error error) {
   error.message = {fmt::format("{}：{}", name, error.message.zh),
                    fmt::format("{}: {}", name, error.message.en)};
@@ -26,8 +34,8 @@ Error in_file(const std::string& name, Error error) {
 /// By id; `origin` names the folder for errors.
 using Definitions = std::map<std::string, wire::Definition>;
 
-Result<void> take(const std::string& file, std::string_view text, Definitions& into) {
-  auto definition = read_definition(text);
+Result<void> take(const std::string& file, Format format, std::string_view text, Definitions& into) {
+  auto definition = read_definition(text, format);
   if (!definition.ok()) return in_file(file, definition.error());
   const std::string id = definition->algorithm.id;
   if (!into.emplace(id, std::move(*definition)).second)
@@ -45,9 +53,10 @@ Result<Definitions> read_folder(const std::string& path) {
     seen += page.size();
     after = page.back().name;
     for (const auto& entry : page) {
-      if (!entry.name.ends_with(".json") || entry.name.starts_with('.')) continue;
+      const auto format = format_of(entry.name);
+      if (!format) continue;
       const std::string text = TRY(folder.read_file(TRY(Path::parse(entry.name, "algorithms")), kMaxFile));
-      TRY(take(path + "/" + entry.name, text, out));
+      TRY(take(path + "/" + entry.name, *format, text, out));
     }
   }
   return out;
@@ -125,7 +134,8 @@ std::optional<int> fit(const Match& match, const models::ModelFacts& facts) {
 
 Result<std::unique_ptr<Algorithms>> Algorithms::open(const Options& options) {
   Definitions all;
-  for (const auto& file : embedded_definitions()) TRY(take(std::string(file.name), file.content, all));
+  for (const auto& file : embedded_definitions())
+    TRY(take(std::string(file.name), Format::yaml, file.content, all));
   if (!options.directory.empty())
     for (auto& [id, definition] : TRY(read_folder(options.directory))) all[id] = std::move(definition);
   const std::string code = options.code_root.empty() ? TRY(write_code(options.folder)) : options.code_root;

@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "algorithms/definition.h"
+#include "algorithms/embedded.h"
 #include "db/test_database.h"
 
 namespace lathe::algorithms {
@@ -180,7 +181,7 @@ std::string definition(const std::string& more, const std::string& kind = "evalu
 }
 
 std::string violation_of(const std::string& text) {
-  const auto read = read_definition(text);
+  const auto read = read_definition(text, Format::json);
   if (read.ok()) return "";
   return read.error().violations.empty() ? read.error().message.en : read.error().violations[0].field;
 }
@@ -212,6 +213,111 @@ TEST(Definition, SaysWhichFieldIsWrong) {
   EXPECT_EQ(violation_of(definition(R"("command": ["x", "${port}"], "port": 80)", "serving")), "readyPath");
 }
 
+TEST(Definition, OfEachShippedFileIsNamedAsItsFile) {
+  for (const auto& file : embedded_definitions()) {
+    const auto read = read_definition(file.content, Format::yaml);
+    ASSERT_TRUE(read.ok()) << file.name << ": " << read.error().describe(Language::en);
+    EXPECT_EQ(read->algorithm.id + ".yaml", file.name);
+    EXPECT_EQ(file.content.substr(0, 2), "# ")
+        << file.name << " does not say what version it was written for";
+  }
+  EXPECT_GE(embedded_definitions().size(), 13U);
+}
+
+constexpr std::string_view kYaml = R"(# Mine.
+id: mine
+kind: evaluation
+name: {zh: 我的, en: "mine: really"}
+description:
+  zh: 述
+  en: >-
+    Two lines
+    of text.
+command: |
+  run --model ${model_dir}   # is no comment here
+  --no ${off}
+needs: [model_dir]
+parameters:
+  - {name: off, type: text, default: no, choices: [no, 1.0, "yes"], description: {zh: 甲, en: 1}}
+  - name: rate
+    type: number
+    default: 1e-4
+    min: 0.5e-4
+    max: +2
+    description: {zh: 乙, en: b}
+)";
+
+TEST(Definition, OfYamlHasItsWordsAndValues) {
+  const auto read = read_definition(kYaml, Format::yaml);
+  ASSERT_TRUE(read.ok()) << read.error().describe(Language::en);
+  const Algorithm& a = read->algorithm;
+  EXPECT_THAT(a.command, ElementsAre("run", "--model", "${model_dir}", "#", "is", "no", "comment", "here",
+                                     "--no", "${off}"));
+  EXPECT_EQ(a.name.en, "mine: really");
+  EXPECT_EQ(a.description.en, "Two lines of text.");
+  ASSERT_EQ(a.parameters.size(), 2U);
+  EXPECT_EQ(a.parameters[0].value, "no");
+  EXPECT_THAT(a.parameters[0].choices, ElementsAre("no", "1.0", "yes"));
+  EXPECT_EQ(a.parameters[0].description.en, "1");
+  EXPECT_EQ(a.parameters[1].value, "1e-4");
+  EXPECT_EQ(a.parameters[1].min, 0.5e-4);
+  EXPECT_EQ(a.parameters[1].max, 2);
+}
+
+struct Wrong {
+  std::string_view instead_of, put, expected;
+};
+class WrongYaml : public ::testing::TestWithParam<Wrong> {};
+
+TEST_P(WrongYaml, IsToldWithItsLine) {
+  std::string text(kYaml);
+  const auto at = text.find(GetParam().instead_of);
+  ASSERT_NE(at, std::string::npos);
+  text.replace(at, GetParam().instead_of.size(), GetParam().put);
+  const auto read = read_definition(text, Format::yaml);
+  ASSERT_FALSE(read.ok());
+  EXPECT_THAT(read.error().describe(Language::en), HasSubstr(std::string(GetParam().expected)));
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Definition, WrongYaml,
+    ::testing::Values(Wrong{"id: mine", "id: [mine]", "id must be a string (line 2)"},
+                      Wrong{"id: mine", "identity: mine", "id is required (line 2)"},
+                      Wrong{"id: mine", "identity: mine", "identity is not a field of a definition (line 2)"},
+                      Wrong{"kind: evaluation", "kind: training", "kind must be one of"},
+                      Wrong{"kind: evaluation", "kind: training", "(line 3)"},
+                      Wrong{"  zh: 述\n", "", "description.zh is required (line 5)"},
+                      Wrong{"${off}", "${of}", "has the unknown placeholder ${of} (line 10)"},
+                      Wrong{"--no", "'--no'", "command is text, which is split at blanks"},
+                      Wrong{"needs: [model_dir]", "needs: model_dir", "needs must be an array (line 13)"},
+                      Wrong{"default: no,", "default: false,",
+                            "parameters[0].default must be one of: no, 1.0, yes (line 15)"},
+                      Wrong{"default: 1e-4", "default: fast",
+                            "parameters[1].default must be a number (line 18)"},
+                      Wrong{"max: +2", "max: .inf", "parameters[1].max must be a number (line 20)"},
+                      Wrong{"max: +2", "max: '1e-5'", "parameters[1].max is less than min (line 20)"},
+                      Wrong{"max: +2", "max: 2\n    max: 3", "line 21: has the key max twice"},
+                      Wrong{"max: +2", "max: &a 2", "line 20: anchors are not read"},
+                      Wrong{"max: +2", "max: *a", "line 20: aliases are not read"},
+                      Wrong{"max: +2", "max: !!float 2", "line 20: tags are not read"},
+                      Wrong{"max: +2", "? [a]\n    : 2", "line 20: a key must be text"},
+                      Wrong{"# Mine.", "# Mine.\n---\na: b\n---", "there is a second document"},
+                      Wrong{"id: mine", "id: \tmine\n\tkind: x", "line 3"},
+                      Wrong{"zh: 我的", "zh: \xff\xfe", "not valid YAML"}));
+
+TEST(Definition, OfYamlIsBounded) {
+  const auto error = [](const std::string& text) {
+    const auto read = read_definition(text, Format::yaml);
+    return read.ok() ? std::string() : read.error().describe(Language::en);
+  };
+  EXPECT_THAT(error(std::string(40, '[') + std::string(40, ']')), HasSubstr("is nested too deep"));
+  EXPECT_THAT(error(std::string(500'000, '[')), HasSubstr("is nested too deep"));
+  EXPECT_THAT(error("a: " + std::string(2 << 20, 'x')), HasSubstr("the file is too large"));
+  EXPECT_THAT(error(""), HasSubstr("there is nothing in it"));
+  EXPECT_THAT(error("# only\n"), HasSubstr("there is nothing in it"));
+  EXPECT_THAT(error("text"), HasSubstr("must be an object"));
+}
+
 TEST(OwnFiles, ReplaceTheBuiltInAndAreNamedWhenWrong) {
   const db::TestFolder folder;
   std::filesystem::create_directories(folder.file("own"));
@@ -236,6 +342,13 @@ TEST(OwnFiles, ReplaceTheBuiltInAndAreNamedWhenWrong) {
   EXPECT_THAT(opened.error().describe(Language::en), HasSubstr("command"));
 
   std::filesystem::remove(folder.file("own/c.json"));
+  std::ofstream(folder.file("own/c.yaml")) << "id: c\nkind: serving\n";
+  opened = open();
+  ASSERT_FALSE(opened.ok());
+  EXPECT_THAT(opened.error().describe(Language::en), HasSubstr("own/c.yaml"));
+  EXPECT_THAT(opened.error().describe(Language::en), HasSubstr("command is required (line 1)"));
+  std::filesystem::remove(folder.file("own/c.yaml"));
+
   std::ofstream(folder.file("own/d.json")) << definition(R"("command": ["y"])");
   opened = open();
   ASSERT_FALSE(opened.ok());

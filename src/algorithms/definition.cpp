@@ -3,11 +3,13 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <boost/json.hpp>
 #include <charconv>
 #include <cmath>
 #include <set>
 
 #include "base/handwritten_json.h"
+#include "base/handwritten_yaml.h"
 
 namespace lathe::algorithms {
 
@@ -164,6 +166,49 @@ std::optional<Text> refuse_number(const Parameter& p, std::string_view value) {
   return std::nullopt;
 }
 
+constexpr std::string_view kBlanks = " \t\n";
+
+/// A command written as text. No shell reads it: what only a shell would understand is refused, so that
+/// nobody counts on it.
+void split_words(Json& value, const std::string& field, std::vector<Violation>& wrong) {
+  const auto* text = value.if_string();
+  if (!text) return;
+  const std::string_view all = *text;
+  if (all.find_first_of("'\"\\") != std::string_view::npos) {
+    wrong.push_back({field,
+                     {"文本形式的命令按空白分词，不能含引号和反斜杠；请写成列表",
+                      "is text, which is split at blanks: quotes and backslashes need the form of a list"}});
+    return;
+  }
+  boost::json::array words;
+  for (std::size_t at = all.find_first_not_of(kBlanks); at != std::string_view::npos;) {
+    const std::size_t end = std::min(all.find_first_of(kBlanks, at), all.size());
+    words.emplace_back(all.substr(at, end - at));
+    at = all.find_first_not_of(kBlanks, end);
+  }
+  value = std::move(words);
+}
+
+void split_commands(Json& definition, std::vector<Violation>& wrong) {
+  auto* object = definition.if_object();
+  if (!object) return;
+  if (Json* command = object->if_contains("command")) split_words(*command, "command", wrong);
+  Json* options = object->if_contains("options");
+  auto* list = options ? options->if_array() : nullptr;
+  for (std::size_t i = 0; list && i < list->size(); ++i) {
+    auto* option = (*list)[i].if_object();
+    if (Json* words = option ? option->if_contains("words") : nullptr)
+      split_words(*words, fmt::format("options[{}].words", i), wrong);
+  }
+}
+
+void say_lines(const yaml::Document& file, std::vector<Violation>& wrong) {
+  for (auto& [field, text] : wrong) {
+    const int line = file.line_of(field);
+    text = {fmt::format("{}（第 {} 行）", text.zh, line), fmt::format("{} (line {})", text.en, line)};
+  }
+}
+
 }  // namespace
 
 std::string_view name(Kind kind) {
@@ -203,13 +248,21 @@ std::optional<Text> refuse_value(const Parameter& p, std::string_view value) {
   return std::nullopt;
 }
 
-Result<wire::Definition> read_definition(std::string_view text) {
-  const Json value = TRY(json::parse_handwritten(text));
+Result<wire::Definition> read_definition(std::string_view text, Format format) {
+  const Json schema = json::schema<wire::Definition>();
+  yaml::Document file;
+  if (format == Format::yaml)
+    file = TRY(yaml::parse_handwritten(text, schema));
+  else
+    file.value = TRY(json::parse_handwritten(text));
   Error wrong{Code::invalid_argument, {"算法定义有误", "invalid definition of an algorithm"}};
+  split_commands(file.value, wrong.violations);
   wire::Definition definition;
   definition.algorithm.image = "host";
-  auto read = json::read<wire::Definition>(value);
-  if (read.ok()) {
+  auto read = json::read<wire::Definition>(file.value);
+  if (!wrong.violations.empty()) {
+    // What a wrong command would be said to lack is not worth saying.
+  } else if (read.ok()) {
     definition = std::move(*read);
     if (definition.algorithm.image.empty()) definition.algorithm.image = "host";
     for (auto& p : definition.algorithm.parameters)
@@ -219,11 +272,12 @@ Result<wire::Definition> read_definition(std::string_view text) {
   } else {
     wrong.violations = read.error().violations;
   }
-  for (auto& unknown : json::unknown_keys(value, json::schema<wire::Definition>(),
-                                          {"没有这个字段", "is not a field of a definition"}))
+  for (auto& unknown :
+       json::unknown_keys(file.value, schema, {"没有这个字段", "is not a field of a definition"}))
     wrong.violations.push_back(std::move(unknown));
-  if (!wrong.violations.empty()) return wrong;
-  return definition;
+  if (wrong.violations.empty()) return definition;
+  if (format == Format::yaml) say_lines(file, wrong.violations);
+  return wrong;
 }
 
 }  // namespace lathe::algorithms

@@ -8,9 +8,12 @@
 
 namespace lathe::algorithms {
 
-/// Reads one file's text. invalid_argument with all that is wrong: unknown keys, placeholders that nothing
-/// fills, defaults outside of their own range. The code's folder is not looked for.
-Result<wire::Definition> read_definition(std::string_view text);
+enum class Format { yaml, json };
+
+/// Reads one file's text. invalid_argument with all that is wrong, of YAML with its line: unknown keys,
+/// placeholders that nothing fills, defaults outside of their own range. `command`, and the `words` of
+/// options, are lists, or text whose words are apart by blanks. The code's folder is not looked for.
+Result<wire::Definition> read_definition(std::string_view text, Format format);
 
 /// The placeholders in a word, in order.
 std::vector<std::string> placeholders_in(std::string_view word);

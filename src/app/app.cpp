@@ -91,8 +91,8 @@ Result<void> App::construct_features() {
   TRY(construct_engine());
   models_ = TRY(models::Models::open(*db_, *accounts_, *files_, *images_, audit_, ids_, clock_,
                                      {.folder = data_.file("models")}));
-  algorithms_ = TRY(
-      algorithms::Algorithms::open({.directory = "", .code_root = "", .folder = data_.file("algorithms")}));
+  algorithms_ = TRY(algorithms::Algorithms::open(
+      {.directory = config_.algorithms.directory, .code_root = "", .folder = data_.file("algorithms")}));
   quotas_->add_source(*files_);
   quotas_->add_source(static_cast<quotas::StorageSource&>(*images_));
   quotas_->add_source(static_cast<quotas::StorageSource&>(*models_));

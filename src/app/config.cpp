@@ -81,6 +81,12 @@ void fields(Fields& f, ImagesConfig& images) {
   duration(f, "sweepInterval", images.sweep_interval, "Between two looks for what nothing needs");
 }
 
+void fields(Fields& f, AlgorithmsConfig& algorithms) {
+  f.field("directory", algorithms.directory,
+          {.doc = "Folder of further preset algorithms, *.yaml; one with a built-in's id replaces it",
+           .max_length = 4096});
+}
+
 void fields(Fields& f, CapacityConfig& capacity) {
   f.field("cpu", capacity.cpu, {.doc = "Cores to give out; 0: all", .min = 0, .max = 1e6});
   f.field("memoryGb", capacity.memory_gb, {.doc = "Memory to give out; 0: all", .min = 0, .max = 1e6});
@@ -143,6 +149,7 @@ void fields(Fields& f, Config& config) {
   f.field("jobs", config.jobs);
   f.field("docker", config.docker);
   f.field("images", config.images);
+  f.field("algorithms", config.algorithms);
   f.field("capacity", config.capacity);
   f.field("serving", config.serving);
 }

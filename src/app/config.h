@@ -54,6 +54,11 @@ struct CapacityConfig {
   double cpu = 0, memory_gb = 0;
 };
 
+/// Preset algorithms besides the built-in ones.
+struct AlgorithmsConfig {
+  std::string directory;  ///< of *.yaml, read at start; "": none
+};
+
 /// How services scale and change; the defaults are Knative's where it has one.
 struct ServingConfig {
   Duration tick{2'000}, stable_window{60'000}, panic_window{6'000}, zero_grace{30'000};
@@ -80,6 +85,7 @@ struct Config {
   JobsConfig jobs;
   DockerConfig docker;
   ImagesConfig images;
+  AlgorithmsConfig algorithms;
   CapacityConfig capacity;
   ServingConfig serving;
 };
