@@ -87,7 +87,9 @@ Result<void> App::construct_features() {
   images_ = TRY(images::Images::open(*db_, *accounts_, *files_, audit_, ids_, clock_,
                                      {.store_directory = data_.file("images"),
                                       .unused_lifetime = config_.images.unused_lifetime,
-                                      .sweep_interval = config_.images.sweep_interval}));
+                                      .sweep_interval = config_.images.sweep_interval,
+                                      .registries = config_.images.registries,
+                                      .insecure_registries = config_.images.insecure_registries}));
   TRY(construct_engine());
   models_ = TRY(models::Models::open(*db_, *accounts_, *files_, *images_, audit_, ids_, clock_,
                                      {.folder = data_.file("models")}));

@@ -27,6 +27,8 @@ struct ImagesConfig {
   /// What no tag leads to any more, and what was pushed without a manifest, is kept for so long.
   Duration unused_lifetime{std::chrono::hours{24}};
   Duration sweep_interval{std::chrono::hours{1}};
+  /// See images::Options.
+  std::vector<std::string> registries{"*"}, insecure_registries;
 };
 
 struct SessionConfig {

@@ -50,6 +50,11 @@ struct Options {
   /// are kept for so long.
   Duration unused_lifetime{std::chrono::hours{24}};
   Duration sweep_interval{std::chrono::hours{1}};  ///< between two looks for what nothing needs
+  /// Registries that images may be pulled from: hosts, whose addresses may then be private; `*`: every host
+  /// at a public address.
+  std::vector<std::string> registries{"*"};
+  std::vector<std::string> insecure_registries;  ///< such hosts that speak plain HTTP
+  Duration pull_retry{1000};                     ///< before a broken transfer is gone on with; doubles
 };
 
 struct RegistryOptions {

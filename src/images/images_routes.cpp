@@ -48,6 +48,10 @@ void ImagesService::add_routes(http::Api& api) {
       documented("/docker/image/findListSort", "listImages", "Images, newest first", "success", "2.3"),
       [this](http::Call& call, wire::ListQuery query) { return list(call, query); });
 
+  api.add<wire::NewPull, wire::PullOut>(
+      own_route(Method::post, "/api/v1/images/pulls", "pullImage",
+                "Import an image from another registry, in the background", 202),
+      [this](http::Call& call, wire::NewPull in) { return begin_pull(call, in); });
   const std::string one = "/api/v1/images/{id}";
   api.add<wire::ById, wire::ImageOut>(
       own_route(Method::get, one, "getImage", "An image with its tags and imports"),

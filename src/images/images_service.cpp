@@ -50,6 +50,12 @@ std::int64_t percent(const Importer::Progress& progress) {
   return static_cast<std::int64_t>(std::min<std::uint64_t>(99, progress.done * 100 / progress.total));
 }
 
+Error being_imported(const std::string& tag, std::string_view field) {
+  return {Code::failed_precondition,
+          {"该标签正在上传中：" + tag, "this tag is being imported already: " + tag},
+          {{std::string(field), {"正在上传中", "is being imported"}}}};
+}
+
 /// The documented imageName of 2.3 is called an array in the table and a string in the example: both are
 /// read.
 Result<std::vector<std::string>> name_filter(const Json& value) {
@@ -85,7 +91,7 @@ Result<void> ImagesService::start() {
   sweeper_ = std::make_unique<Sweeper>(db_, *store_, clock_, options_);
   sweeper_->also([this](Time before) { return uploads_->drop_expired(before); });
   TRY(sweeper_->start());
-  importer_ = std::make_unique<Importer>(db_, files_, *store_, clock_, options_);
+  importer_ = std::make_unique<Importer>(db_, files_, *store_, *uploads_, clock_, options_);
   importer_->on_unused([this](const std::vector<std::string>& digests) { sweeper_->collect(digests); });
   importer_->on_change([this](std::string_view image_id) { changed(image_id); });
   TRY(importer_->start());
@@ -143,10 +149,7 @@ Result<void> ImagesService::begin_import(http::Call& call, const wire::NewImport
       error.violations = {{by_id ? "imageId" : "imageName", {"不存在", "does not exist"}}};
       return error;
     }
-    if (store::is_importing(tx, image->id, row.tag))
-      return Error{Code::failed_precondition,
-                   {"该标签正在上传中：" + row.tag, "this tag is being imported already: " + row.tag},
-                   {{"imageTag", {"正在上传中", "is being imported"}}}};
+    if (store::is_importing(tx, image->id, row.tag)) return being_imported(row.tag, "imageTag");
     row.image_id = image->id;
     store::add_import(tx, row);
     store::summarize(tx, image->id, clock_.now());
@@ -155,6 +158,51 @@ Result<void> ImagesService::begin_import(http::Call& call, const wire::NewImport
   }));
   if (!repeated) importer_->add(row);
   return {};
+}
+
+Result<wire::PullOut> ImagesService::begin_pull(http::Call& call, const wire::NewPull& in) {
+  const std::string user_id = TRY(accounts_.acting_for(call.caller, in.userId, "userId"));
+  const auto remote = TRY(pull::parse_remote(in.reference));
+  const pull::Rules rules{options_.registries, options_.insecure_registries};
+  if (!rules.may_pull_from(remote.authority))
+    return about("reference", {Code::permission_denied,
+                               {"管理员未允许从此仓库拉取：" + remote.authority,
+                                "the administrator does not allow pulls from " + remote.authority}});
+  const std::string name = in.name.empty() ? remote.repository : in.name;
+  if (name == kHostImage)
+    return Error{Code::already_exists,
+                 {"名称已保留：" + name, "the name is the platform's own: " + name},
+                 {{"name", {"已保留", "is taken"}}}};
+  store::ImportRow row;
+  row.id = call.new_id();
+  row.user_id = user_id;
+  row.tag = !in.tag.empty() ? in.tag : remote.tag.empty() ? std::string(kDefaultTag) : remote.tag;
+  row.reference = remote.text();
+  row.with_credentials = !in.username.empty() || !in.password.empty();
+  row.created_at = clock_.now();
+  const auto begun = TRY(db_.write([&](db::Transaction& tx) -> Result<std::optional<store::ImportRow>> {
+    if (auto before = store::import(tx, row.id)) return before;
+    auto image = store::own_image_named(tx, user_id, name);
+    if (!image) {
+      image.emplace();
+      image->id = ids_.next();
+      image->user_id = user_id;
+      image->name = name;
+      image->created_at = image->updated_at = clock_.now();
+      store::add_image(tx, *image);
+      audit_.record(tx, call, "image.create", "image", image->id, name);
+    } else if (store::is_importing(tx, image->id, row.tag)) {
+      return being_imported(row.tag, "tag");
+    }
+    row.image_id = image->id;
+    store::add_import(tx, row);
+    store::summarize(tx, image->id, clock_.now());
+    audit_.record(tx, call, "image.pull", "image", image->id, row.tag + " " + row.reference);
+    return std::optional<store::ImportRow>();
+  }));
+  if (!begun) importer_->add(row, {in.username, in.password});
+  const store::ImportRow& shown = begun ? *begun : row;
+  return wire::PullOut{shown.image_id, shown.id, name, shown.tag, shown.reference};
 }
 
 Result<http::Page<wire::ImageItem>> ImagesService::list(http::Call& call, const wire::ListQuery& query) {
@@ -222,6 +270,7 @@ Result<wire::ImageOut> ImagesService::describe(db::Transaction& tx, const store:
     wire::ImportOut shown{import.id,
                           import.tag,
                           import.file_path,
+                          import.reference,
                           import.state,
                           reason(language, import.fail_zh, import.fail_en),
                           0,

@@ -43,6 +43,7 @@ class ImagesService final : public Images {
 
   Result<void> create(http::Call& call, const wire::NewImage& in);
   Result<void> begin_import(http::Call& call, const wire::NewImport& in);
+  Result<wire::PullOut> begin_pull(http::Call& call, const wire::NewPull& in);
   Result<http::Page<wire::ImageItem>> list(http::Call& call, const wire::ListQuery& query);
   Result<wire::ImageOut> show(http::Call& call, const std::string& id);
   Result<wire::ImageOut> change(http::Call& call, const wire::ImagePatch& patch);

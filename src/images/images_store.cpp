@@ -82,6 +82,8 @@ void fields(Fields& f, ImportRow& r) {
   f.field("user_id", r.user_id);
   f.field("tag", r.tag);
   f.field("file_path", r.file_path);
+  f.field("reference", r.reference);
+  f.field("with_credentials", r.with_credentials);
   f.field("state", r.state);
   f.field("fail_zh", r.fail_zh);
   f.field("fail_en", r.fail_en);
@@ -188,6 +190,10 @@ std::vector<ImportRow> imports(db::Transaction& tx, std::string_view image_id, s
 
 void start_import(db::Transaction& tx, std::string_view id, std::int64_t total) {
   tx.execute("UPDATE image_imports SET state = 'running', total = $1 WHERE id = $2", {total, text(id)});
+}
+
+void set_import_total(db::Transaction& tx, std::string_view id, std::int64_t total) {
+  tx.execute("UPDATE image_imports SET total = $1 WHERE id = $2", {total, text(id)});
 }
 
 void end_import(db::Transaction& tx, std::string_view id, const std::optional<Text>& failure, Time now) {

@@ -39,6 +39,8 @@ void fields(Fields& f, TagRow& r);
 
 struct ImportRow {
   std::string id, image_id, user_id, tag, file_path;
+  std::string reference;          ///< in another registry; then there is no file
+  bool with_credentials = false;  ///< which only this run of the server has
   std::string state = "queued";
   std::string fail_zh, fail_en;
   std::int64_t total = 0;
@@ -76,6 +78,7 @@ std::vector<ImportRow> unfinished_imports(db::Transaction& tx);
 bool is_importing(db::Transaction& tx, std::string_view image_id, std::string_view tag);
 std::vector<ImportRow> imports(db::Transaction& tx, std::string_view image_id, std::int64_t limit);
 void start_import(db::Transaction& tx, std::string_view id, std::int64_t total);
+void set_import_total(db::Transaction& tx, std::string_view id, std::int64_t total);
 void end_import(db::Transaction& tx, std::string_view id, const std::optional<Text>& failure, Time now);
 
 /// Brings status, tags and size of the image's row up to date with its tags and imports.

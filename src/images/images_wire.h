@@ -115,6 +115,42 @@ inline void fields(Fields& f, ImagePatch& p) {
   f.field("labels", p.labels, {.max_length = 64, .max_items = 50, .form = Form::line});
 }
 
+struct NewPull {
+  std::string reference, username, password, name, tag, userId;
+};
+inline void fields(Fields& f, NewPull& in) {
+  f.field("reference", in.reference,
+          {.doc = "registry.example/team/app:1.0, or with @sha256:…; the registry is part of it",
+           .required = true,
+           .max_length = 1024,
+           .form = Form::line});
+  f.field("username", in.username, {.doc = "For the registry; empty: nobody", .form = Form::line});
+  f.field(
+      "password", in.password,
+      {.doc = "Or a token. Kept in memory until the import's end, and nowhere else", .max_length = 65536});
+  f.field("name", in.name, {.doc = "What it is to be called here; empty: as there, without the registry"});
+  f.field("tag", in.tag, {.doc = "Empty: as there"});
+  f.field("userId", in.userId, {.doc = "Whose it becomes; empty: the caller's", .form = Form::id});
+  if (!in.name.empty())
+    if (auto wrong = wrong_name(in.name)) f.refuse("name", *wrong);
+  if (!in.tag.empty())
+    if (auto wrong = wrong_tag(in.tag)) f.refuse("tag", *wrong);
+  if (f.reading() && in.username.empty() != in.password.empty())
+    f.refuse(in.username.empty() ? "username" : "password",
+             {"用户名与密码应同时给出", "is needed too: a user name and a password go together"});
+}
+
+struct PullOut {
+  std::string id, importId, name, tag, reference;
+};
+inline void fields(Fields& f, PullOut& p) {
+  f.field("id", p.id, {.doc = "Of the image: GET /api/v1/images/{id} tells how its imports go"});
+  f.field("importId", p.importId);
+  f.field("name", p.name);
+  f.field("tag", p.tag);
+  f.field("reference", p.reference);
+}
+
 struct TagOut {
   std::string tag, digest;
   std::int64_t size = 0;
@@ -129,7 +165,7 @@ inline void fields(Fields& f, TagOut& t) {
 }
 
 struct ImportOut {
-  std::string id, tag, file, state;
+  std::string id, tag, file, reference, state;
   std::optional<std::string> failReason;
   std::int64_t bytesDone = 0, bytesTotal = 0;
   Time createdAt{};
@@ -138,10 +174,11 @@ struct ImportOut {
 inline void fields(Fields& f, ImportOut& i) {
   f.field("id", i.id);
   f.field("tag", i.tag);
-  f.field("file", i.file);
+  f.field("file", i.file, {.doc = "The archive; empty where the image is pulled"});
+  f.field("reference", i.reference, {.doc = "In the registry that it is pulled from"});
   f.field("state", i.state, {.one_of = "queued|running|succeeded|failed"});
   f.field("failReason", i.failReason);
-  f.field("bytesDone", i.bytesDone, {.doc = "Of the archive"});
+  f.field("bytesDone", i.bytesDone, {.doc = "Of the archive, or of the layers"});
   f.field("bytesTotal", i.bytesTotal);
   f.field("createdAt", i.createdAt);
   f.field("endedAt", i.endedAt);

@@ -3,6 +3,8 @@
 #include "base/log.h"
 #include "images/contents_store.h"
 #include "images/import_entries_store.h"
+#include "images/pull/pull.h"
+#include "images/registry/registry_store.h"
 
 namespace lathe::images {
 
@@ -24,19 +26,25 @@ Result<void> Importer::start() {
   return {};
 }
 
-void Importer::add(const store::ImportRow& row) {
+void Importer::add(const store::ImportRow& row, pull::Credentials credentials) {
   {
     std::lock_guard lock(mutex_);
+    if (!credentials.empty()) credentials_[row.id] = std::move(credentials);
     queue_.push_back(row);
   }
   wake_.notify_one();
 }
 
 void Importer::cancel(std::string_view image_id) {
-  std::lock_guard lock(mutex_);
-  std::erase_if(queue_, [&](const auto& row) { return row.image_id == image_id; });
-  for (auto& [id, running] : running_)
-    if (running->image_id == image_id) running->cancelled = true;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& row : queue_)
+      if (row.image_id == image_id) credentials_.erase(row.id);
+    std::erase_if(queue_, [&](const auto& row) { return row.image_id == image_id; });
+    for (auto& [id, running] : running_)
+      if (running->image_id == image_id) running->cancelled = true;
+  }
+  wake_.notify_all();
 }
 
 std::optional<Importer::Progress> Importer::progress(std::string_view import_id) const {
@@ -67,13 +75,15 @@ void Importer::work() {
     run(row, *running);
     lock.lock();
     running_.erase(row.id);
+    credentials_.erase(row.id);
   }
 }
 
 void Importer::run(const store::ImportRow& row, Running& running) {
   auto imported = import(row, running);
   if (imported) {
-    log::info("image {}: tag {} imported from {}", row.image_id, row.tag, row.file_path);
+    log::info("image {}: tag {} imported from {}", row.image_id, row.tag,
+              row.reference.empty() ? row.file_path : row.reference);
   } else if (stop_) {
     return;  // it begins again at the next start
   } else if (!running.cancelled) {
@@ -105,6 +115,79 @@ Result<void> Importer::remember(const store::ImportRow& row, std::string_view so
 }
 
 Result<void> Importer::import(const store::ImportRow& row, Running& running) {
+  return row.reference.empty() ? import_file(row, running) : pull(row, running);
+}
+
+pull::Credentials Importer::credentials_of(const std::string& import_id) {
+  const std::lock_guard lock(mutex_);
+  const auto it = credentials_.find(import_id);
+  return it == credentials_.end() ? pull::Credentials{} : it->second;
+}
+
+/// False: it is time to end.
+bool Importer::pause(Duration how_long, const Running& running) {
+  std::unique_lock lock(mutex_);
+  const auto over = [&] { return stop_ || running.cancelled; };
+  return !wake_.wait_for(lock, how_long, over);
+}
+
+Result<std::string> Importer::image_name(const store::ImportRow& row) {
+  return db_.read([&](db::Transaction& tx) -> Result<std::string> {
+    const auto image = store::image(tx, row.image_id);
+    if (!image) return not_found({"镜像", "image"}, row.image_id);
+    return image->name;
+  });
+}
+
+Result<void> Importer::pull(const store::ImportRow& row, Running& running) {
+  pull::Request request;
+  request.credentials = credentials_of(row.id);
+  if (row.with_credentials && request.credentials.empty())
+    return Error{
+        Code::failed_precondition,
+        {"服务器重启后不再保有此次拉取的用户名和密码，请重新拉取；已下载的内容会继续使用",
+         "the server was restarted and does not have the user name and password any more; pull again, "
+         "what was fetched is not fetched again"}};
+  request.name = TRY(pull::parse_remote(row.reference));
+  const pull::Rules rules{options_.registries, options_.insecure_registries};
+  if (!rules.may_pull_from(request.name.authority))
+    return Error{Code::permission_denied,
+                 {"管理员未允许从此仓库拉取：" + request.name.authority,
+                  "the administrator does not allow pulls from " + request.name.authority}};
+  const std::string name = TRY(image_name(row));
+  request.user_id = row.user_id;
+  request.max_bytes = options_.max_image_bytes;
+  request.retry = options_.pull_retry;
+  request.go_on = [&] { return !stop_ && !running.cancelled; };
+  request.pause = [&](Duration how_long) { return pause(how_long, running); };
+  request.progress = [&](std::uint64_t done, std::uint64_t total) {
+    running.done = done;
+    running.total = total;
+  };
+  request.owned = [&](const Blob& blob) {
+    return db_.read([&](db::Transaction& tx) -> Result<bool> {
+      return store::user_has_blob(tx, row.user_id, blob.digest) ||
+             store::loose_blob(tx, row.user_id, name, blob.digest).has_value();
+    });
+  };
+  request.arrived = [&](const Blob& blob) {
+    return db_.write([&](db::Transaction& tx) -> Result<void> {
+      if (!store::import(tx, row.id)) return not_found({"上传", "import"}, row.id);
+      store::hold_loose_blob(tx, row.user_id, name, blob, clock_.now());
+      return {};
+    });
+  };
+  TRY(db_.write([&](db::Transaction& tx) -> Result<void> {
+    store::start_import(tx, row.id, 0);
+    return {};
+  }));
+  const auto fetcher = TRY(pull::Fetcher::make());
+  BlobStore::Lease lease(store_);
+  const Contents image = TRY(pull::pull_image(store_, uploads_, lease, *fetcher, rules, request));
+  return commit(row, image, running);
+}
+
+Result<void> Importer::import_file(const store::ImportRow& row, Running& running) {
   const Path path = TRY(Path::parse(row.file_path, "fileUrl"));
   const Directory root = TRY(files_.root({row.user_id, files::Scope::private_files}));
   const FileInfo info = TRY(root.stat(path));
@@ -131,11 +214,10 @@ Result<void> Importer::import(const store::ImportRow& row, Running& running) {
   }));
   BlobStore::Lease lease(store_);
   const Contents image = TRY(import_archive(store_, lease, std::move(request)));
-  TRY(commit(row, image));
-  return {};
+  return commit(row, image, running);
 }
 
-Result<void> Importer::commit(const store::ImportRow& row, const Contents& image) {
+Result<void> Importer::commit(const store::ImportRow& row, const Contents& image, const Running& running) {
   return db_.write([&](db::Transaction& tx) -> Result<void> {
     const Time now = clock_.now();
     if (!store::image(tx, row.image_id)) return not_found({"镜像", "image"}, row.image_id);
@@ -144,6 +226,7 @@ Result<void> Importer::commit(const store::ImportRow& row, const Contents& image
                    now);
     store::find_unreachable(tx, row.image_id, now);
     store::drop_import_entries(tx, row.id);
+    store::set_import_total(tx, row.id, static_cast<std::int64_t>(running.total.load()));
     store::end_import(tx, row.id, std::nullopt, now);
     store::summarize(tx, row.image_id, now);
     return {};
@@ -151,8 +234,8 @@ Result<void> Importer::commit(const store::ImportRow& row, const Contents& image
 }
 
 void Importer::fail(const store::ImportRow& row, const Error& error) {
-  log::warning("image {}: {} could not be imported: {}", row.image_id, row.file_path,
-               error.describe(Language::en));
+  log::warning("image {}: {} could not be imported: {}", row.image_id,
+               row.reference.empty() ? row.file_path : row.reference, error.describe(Language::en));
   const Text reason{error.describe(Language::zh), error.describe(Language::en)};
   auto written = db_.write([&](db::Transaction& tx) -> Result<void> {
     store::drop_import_entries(tx, row.id);

@@ -18,6 +18,8 @@
 #include "images/blob_store.h"
 #include "images/images.h"
 #include "images/images_store.h"
+#include "images/pull/remote.h"
+#include "images/uploads.h"
 
 namespace lathe::images {
 
@@ -26,14 +28,15 @@ namespace lathe::images {
 /// again at the next start. Safe from any thread.
 class Importer {
  public:
-  Importer(db::Database& db, files::Files& files, BlobStore& store, const Clock& clock,
+  Importer(db::Database& db, files::Files& files, BlobStore& store, Uploads& uploads, const Clock& clock,
            const Options& options)
-      : db_(db), files_(files), store_(store), clock_(clock), options_(options) {}
+      : db_(db), files_(files), store_(store), uploads_(uploads), clock_(clock), options_(options) {}
   ~Importer();
 
   /// Takes up what was not finished, and starts the threads.
   Result<void> start();
-  void add(const store::ImportRow& row);
+  /// The credentials of a pull are forgotten at its end.
+  void add(const store::ImportRow& row, pull::Credentials credentials = {});
   /// Ends the imports of an image that is being deleted.
   void cancel(std::string_view image_id);
   /// Called on an import's thread at its end. Before start.
@@ -62,7 +65,12 @@ class Importer {
   void work();
   void run(const store::ImportRow& row, Running& running);
   Result<void> import(const store::ImportRow& row, Running& running);
-  Result<void> commit(const store::ImportRow& row, const Contents& image);
+  Result<void> import_file(const store::ImportRow& row, Running& running);
+  Result<void> pull(const store::ImportRow& row, Running& running);
+  Result<std::string> image_name(const store::ImportRow& row);
+  bool pause(Duration how_long, const Running& running);
+  pull::Credentials credentials_of(const std::string& import_id);
+  Result<void> commit(const store::ImportRow& row, const Contents& image, const Running& running);
   Result<void> remember(const store::ImportRow& row, std::string_view source, ImportRequest& request,
                         Running& running);
   void fail(const store::ImportRow& row, const Error& error);
@@ -71,6 +79,7 @@ class Importer {
   db::Database& db_;
   files::Files& files_;
   BlobStore& store_;
+  Uploads& uploads_;
   const Clock& clock_;
   const Options& options_;
   std::function<void(std::string_view)> changed_;
@@ -78,6 +87,7 @@ class Importer {
   mutable std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<store::ImportRow> queue_;
+  std::map<std::string, pull::Credentials, std::less<>> credentials_;  ///< by import
   std::map<std::string, std::shared_ptr<Running>, std::less<>> running_;
   std::atomic<bool> stop_{false};
   std::vector<std::thread> threads_;

@@ -141,6 +141,19 @@ Result<Uploads::Held> Uploads::find(const std::string& id, std::string_view user
   return held;
 }
 
+Result<std::optional<Uploads::Held>> Uploads::find_named(const std::string& user_id,
+                                                         const std::string& name) {
+  const auto row = TRY(db_.read([&](db::Transaction& tx) -> Result<std::optional<store::UploadRow>> {
+    return store::upload_named(tx, user_id, name);
+  }));
+  if (!row) return std::optional<Held>();
+  auto held = find(row->id, user_id, name);
+  if (held.ok()) return std::optional<Held>(*std::move(held));
+  const Code code = held.error().code;
+  if (code != Code::not_found && code != Code::unavailable) return std::move(held).error();
+  return std::optional<Held>();
+}
+
 Result<void> Uploads::open_file(State& state) {
   const Fd file = TRY(folder_.open_file(own_path(state.row.id), Links::refuse));
   // For writing, by the descriptor that was found beneath the folder.
@@ -229,6 +242,14 @@ Result<void> Uploads::Held::append(http::BodyReader& body) {
   // No thread waits for a request that may never come.
   state_->hash.settle();
   return taken;
+}
+
+Result<void> Uploads::Held::append(std::string_view bytes) {
+  return state_->append(bytes);
+}
+
+void Uploads::Held::settle() {
+  state_->hash.settle();
 }
 
 Result<void> Uploads::Held::take(http::BodyReader& body) {

@@ -3,6 +3,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -32,6 +33,9 @@ class Uploads {
     /// Takes the body in up to its end. What came before an error stays, and the client may go on from there.
     /// Errors: the body's own; storage_exhausted.
     Result<void> append(http::BodyReader& body);
+    /// The same with bytes at hand. `settle` is called before a longer pause, and at the end.
+    Result<void> append(std::string_view bytes);
+    void settle();
     /// Puts the bytes into the store, durably, where `lease` holds them. The upload is over, also when they
     /// are not what `digest` says (invalid_argument about `digest`).
     Result<Blob> finish(std::string_view digest, BlobStore::Lease& lease);
@@ -50,6 +54,8 @@ class Uploads {
   /// not_found about `upload` if there is none of that id for that image; unavailable while another request
   /// works on it for long.
   Result<Held> find(const std::string& id, std::string_view user_id, std::string_view name);
+  /// The one that waits under that name; nothing where there is none, or somebody is at work on it.
+  Result<std::optional<Held>> find_named(const std::string& user_id, const std::string& name);
   /// Counts bytes that are about to be the user's, as long as what is returned lives.
   Result<std::unique_ptr<files::Reservation>> reserve(const std::string& user_id, std::uint64_t bytes);
   /// Removes those that nobody has touched since.

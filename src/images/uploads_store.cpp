@@ -20,6 +20,12 @@ std::optional<UploadRow> upload(db::Transaction& tx, std::string_view id) {
   return db::select_one<UploadRow>(tx, "SELECT * FROM image_uploads WHERE id = $1", {id});
 }
 
+std::optional<UploadRow> upload_named(db::Transaction& tx, std::string_view user_id, std::string_view name) {
+  return db::select_one<UploadRow>(
+      tx, "SELECT * FROM image_uploads WHERE user_id = $1 AND name = $2 ORDER BY id LIMIT 1",
+      {user_id, name});
+}
+
 std::int64_t count_uploads(db::Transaction& tx, std::string_view user_id) {
   return tx.query("SELECT COUNT(*) FROM image_uploads WHERE user_id = $1", {user_id}).integer(0, 0);
 }

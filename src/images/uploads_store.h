@@ -18,6 +18,8 @@ struct UploadRow {
 
 void add_upload(db::Transaction& tx, const UploadRow& row);
 std::optional<UploadRow> upload(db::Transaction& tx, std::string_view id);
+/// The one for that name that was begun first.
+std::optional<UploadRow> upload_named(db::Transaction& tx, std::string_view user_id, std::string_view name);
 std::int64_t count_uploads(db::Transaction& tx, std::string_view user_id);
 std::vector<std::string> upload_ids(db::Transaction& tx);
 std::vector<UploadRow> uploads_until(db::Transaction& tx, Time touched);
