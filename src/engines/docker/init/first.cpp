@@ -2,17 +2,13 @@
 // an image need not hold anything but the command. It takes its orders from the run's supervisor, and ends
 // with him: without him it runs nothing. Little of the project is in it.
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -25,6 +21,7 @@
 
 #include "engines/docker/init/setup.h"
 #include "engines/supervised/channel.h"
+#include "engines/supervised/first_process.h"
 #include "engines/supervised/syscall_filter.h"
 
 extern char** environ;
@@ -32,30 +29,7 @@ extern char** environ;
 namespace {
 
 using namespace lathe::engines;
-
-constexpr int kChannel = 3, kLock = 4;
-
-void say(const void* bytes, std::size_t size) {
-  ::send(kChannel, bytes, size, MSG_NOSIGNAL);
-}
-void say(char what) {
-  say(&what, 1);
-}
-void say(char what, int number) {
-  char packet[1 + sizeof number];
-  packet[0] = what;
-  std::memcpy(packet + 1, &number, sizeof number);
-  say(packet, sizeof packet);
-}
-
-[[noreturn]] void fail(const std::string& zh, const std::string& en) {
-  std::string packet(1, channel::kFailed);
-  packet += zh;
-  packet += '\0';
-  packet += en;
-  say(packet.data(), packet.size());
-  ::_exit(0);
-}
+using namespace lathe::engines::first_process;
 
 struct Setup {
   std::vector<std::string> argv, env, defaults;
@@ -196,38 +170,7 @@ std::vector<std::string> environment(const Setup& setup) {
   return out;
 }
 
-/// Tries argv[0] in every directory of PATH, as a shell does, and returns the errno that says most.
-int exec_in_path(const std::vector<char*>& argv, const std::vector<char*>& env) {
-  const std::string command = argv[0];
-  const auto refused = [](const std::string& path) {
-    // Its interpreter is missing.
-    return errno == ENOENT && ::access(path.c_str(), F_OK) == 0 ? ENOEXEC : errno;
-  };
-  if (command.find('/') != std::string::npos) {
-    ::execve(command.c_str(), argv.data(), env.data());
-    return refused(command);
-  }
-  std::string_view path;
-  for (const char* variable : env)
-    if (variable && std::strncmp(variable, "PATH=", 5) == 0) path = variable + 5;
-  int why = ENOENT;
-  while (true) {
-    const auto colon = path.find(':');
-    std::string candidate(path.substr(0, colon));
-    candidate += candidate.empty() ? "./" : "/";
-    candidate += command;
-    ::execve(candidate.c_str(), argv.data(), env.data());
-    if (const int reason = refused(candidate); reason != ENOENT && reason != ENOTDIR) why = reason;
-    if (colon == std::string_view::npos) return why;
-    path.remove_prefix(colon + 1);
-  }
-}
-
-[[noreturn]] void become_command(const Setup& setup, int report) {
-  sigset_t none;
-  ::sigemptyset(&none);
-  ::sigprocmask(SIG_SETMASK, &none, nullptr);
-  ::setsid();
+int become_command(const Setup& setup) {
   auto argv = setup.argv;
   auto env = environment(setup);
   std::vector<char*> argv_pointers, env_pointers;
@@ -235,75 +178,17 @@ int exec_in_path(const std::vector<char*>& argv, const std::vector<char*>& env) 
   for (auto& variable : env) env_pointers.push_back(variable.data());
   argv_pointers.push_back(nullptr);
   env_pointers.push_back(nullptr);
-  const int why = exec_in_path(argv_pointers, env_pointers);
-  (void)!::write(report, &why, sizeof why);
-  ::_exit(why == ENOENT ? 127 : 126);
-}
-
-/// Starts the command and tells the supervisor whether it runs.
-pid_t start_command(const Setup& setup) {
-  int report[2];
-  if (::pipe2(report, O_CLOEXEC) != 0) {
-    say(channel::kExec, errno);
-    return -1;
-  }
-  const pid_t pid = ::fork();
-  if (pid == 0) become_command(setup, report[1]);
-  int why = pid < 0 ? errno : 0;
-  ::close(report[1]);
-  int said = 0;
-  ssize_t got = 0;
-  while (pid > 0 && (got = ::read(report[0], &said, sizeof said)) < 0 && errno == EINTR) {
-  }
-  ::close(report[0]);
-  if (got == sizeof said) why = said;
-  say(channel::kExec, why);
-  return pid;
+  return exec_in_path(argv_pointers, env_pointers);
 }
 
 /// The container's accounts go with its last process, which is this one: they are read before.
-[[noreturn]] void leave() {
+void leave() {
   say(channel::kDone);
   char what = 0;
   while (true) {
     const ssize_t got = ::recv(kChannel, &what, 1, 0);
     if (got < 0 && errno == EINTR) continue;
-    if (got <= 0 || what == channel::kBye) ::_exit(0);
-  }
-}
-
-/// The life of a pid 1: reap what ends, pass on the wish to stop, and go when the command has gone; the
-/// kernel then ends whatever is left of the container.
-[[noreturn]] void attend(pid_t command, int signals) {
-  if (command < 0) leave();
-  bool stopping = false, command_ended = false;
-  while (true) {
-    pollfd waits[] = {{kChannel, POLLIN, 0}, {signals, POLLIN, 0}};
-    if (::poll(waits, 2, -1) < 0 && errno != EINTR) ::_exit(1);
-    if (waits[0].revents) {
-      char what = 0;
-      const ssize_t got = ::recv(kChannel, &what, 1, MSG_DONTWAIT);
-      if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) ::_exit(1);  // the supervisor is gone
-      if (got == 1 && what == channel::kStop) {
-        stopping = true;
-        ::kill(-1, SIGTERM);
-        ::kill(-1, SIGCONT);
-      }
-    }
-    if (waits[1].revents) {
-      signalfd_siginfo ignored;
-      (void)!::read(signals, &ignored, sizeof ignored);
-    }
-    while (true) {
-      int status = 0;
-      const pid_t ended = ::waitpid(-1, &status, WNOHANG);
-      if (ended == command) {
-        say(channel::kExit, status);
-        command_ended = true;
-      }
-      if (command_ended && (!stopping || (ended < 0 && errno == ECHILD))) leave();
-      if (ended <= 0) break;
-    }
+    if (got <= 0 || what == channel::kBye) return;
   }
 }
 
@@ -321,21 +206,8 @@ int main() {
   // Beside the daemon's own profile, which may allow namespaces (Podman's does).
   if (install_syscall_filter() != 0) fail("无法安装系统调用过滤器", "cannot install the system call filter");
 
-  sigset_t child;
-  ::sigemptyset(&child);
-  ::sigaddset(&child, SIGCHLD);
-  ::sigprocmask(SIG_SETMASK, &child, nullptr);
-  const int signals = ::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK);
+  const int signals = watch_children();
   if (signals < 0) fail("signalfd 失败", "signalfd failed");
-
-  say(channel::kReady);
-  char go = 0;
-  while (::recv(kChannel, &go, 1, 0) < 0 && errno == EINTR) {
-  }
-  if (go != channel::kGo) ::_exit(0);
-  const pid_t command = start_command(setup);
-  // The log is complete when the last writer has gone; this process is none.
-  ::dup2(0, 1);
-  ::dup2(0, 2);
-  attend(command, signals);
+  live(
+      signals, [&setup] { return become_command(setup); }, leave);
 }
