@@ -8,6 +8,8 @@
 #include <tuple>
 #include <utility>
 
+#include "jobs/capacity.h"
+
 namespace lathe::admission {
 
 namespace {
@@ -41,15 +43,6 @@ Text shortage(const ResourceTotal& need, const ResourceTotal& room, const Resour
                           free, capacity.*d.member);
   }
   return out;
-}
-
-quotas::Compute compute_of(const ResourceTotal& total) {
-  return {.cpu = static_cast<double>(total.cpu),
-          .memory_gb = static_cast<double>(total.memory_gb),
-          .gpu = total.gpu,
-          .vgpu = total.vgpu,
-          .mig = total.mig,
-          .jobs = 1};
 }
 
 /// Something finite that several share in turn: a group's capacity or a user's quota.
@@ -120,7 +113,7 @@ class Round {
     for (const auto& holding : snapshot.holdings) {
       if (auto it = groups_.find(holding.group_id); it != groups_.end()) it->second.take(holding.held);
       if (auto it = users_.find(holding.user_id); it != users_.end()) it->second.take(holding.held);
-      used_[holding.user_id] += compute_of(holding.held);
+      used_[holding.user_id] += jobs::compute_of(holding.held);
       if (holding.permanent)
         --used_[holding.user_id].jobs;  // a replica is not one of the jobs a quota counts
     }
@@ -187,7 +180,7 @@ class Round {
     const auto quota = snapshot_.quotas.find(candidate.demand->user_id);
     if (quota == snapshot_.quotas.end()) return {};
     auto verdict =
-        quotas::check(quota->second, used_[candidate.demand->user_id], compute_of(need), snapshot_.now);
+        quotas::check(quota->second, used_[candidate.demand->user_id], jobs::compute_of(need), snapshot_.now);
     Pool& pool = users_[candidate.demand->user_id];
     switch (verdict.admission) {
       case quotas::Admission::exceeds_max_quota:
@@ -222,7 +215,7 @@ class Round {
   void start(const Candidate& candidate, const ResourceTotal& need) {
     groups_[candidate.demand->group_id].take(need);
     if (auto it = users_.find(candidate.demand->user_id); it != users_.end()) it->second.take(need);
-    used_[candidate.demand->user_id] += compute_of(need);
+    used_[candidate.demand->user_id] += jobs::compute_of(need);
     started_.push_back({.user_id = candidate.demand->user_id,
                         .group_id = candidate.demand->group_id,
                         .held = need,

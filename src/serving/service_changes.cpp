@@ -159,12 +159,14 @@ Result<wire::ServerAnswer> Service::set_started(const http::Call& call, const st
     parts_.audit.record(tx, call, started ? "service.start" : "service.stop", "service", id, row.name);
     return answer(tx, row, call.request.language);
   });
-  if (out.ok()) {
-    controller_.publish();
-    controller_.wake();
-    return named(std::move(*out));
-  }
-  return out;
+  return published(std::move(out));
+}
+
+Result<wire::ServerAnswer> Service::published(Result<wire::ServerAnswer> changed) {
+  if (!changed.ok()) return changed;
+  controller_.publish();
+  controller_.wake();
+  return named(std::move(*changed));
 }
 
 Result<void> Service::change_version(store::VersionRow& version, const wire::VersionChange& wanted,
@@ -211,12 +213,7 @@ Result<wire::ServerAnswer> Service::change(const http::Call& call, const wire::C
     parts_.audit.record(tx, call, "service.change", "service", row.id, row.name);
     return answer(tx, row, call.request.language);
   });
-  if (out.ok()) {
-    controller_.publish();
-    controller_.wake();
-    return named(std::move(*out));
-  }
-  return out;
+  return published(std::move(out));
 }
 
 Result<Nothing> Service::remove(const http::Call& call, const std::string& id) {

@@ -39,6 +39,8 @@ class Service final : public Serving {
   Result<store::DeploymentRow> find(db::Transaction& tx, const http::Call& call, const std::string& id);
   wire::VersionAnswer named(wire::VersionAnswer version);
   wire::ServerAnswer named(wire::ServerAnswer server);
+  /// A change that has committed takes effect: the routes and the replicas follow it.
+  Result<wire::ServerAnswer> published(Result<wire::ServerAnswer> changed);
   /// Without the owner's name: see `named`.
   wire::ServerAnswer answer(db::Transaction& tx, const store::DeploymentRow& row, Language language);
   wire::VersionAnswer answer(db::Transaction& tx, const store::DeploymentRow& deployment,
