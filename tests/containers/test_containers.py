@@ -99,7 +99,8 @@ def test_no_job_runs_twice_however_often_the_server_is_killed(daemon, server, us
     user.__dict__.update({key: value for key, value in server.client(user.token).__dict__.items()
                           if key in ("url", "host", "port")})
     for id in ids:
-        assert ended(user, id)["state"] == "succeeded", log(user, id)
+        job = ended(user, id)
+        assert job["state"] == "succeeded", (job, log(user, id))
     lines = user.get("/api/v1/files/content", query={"path": "/out/once.txt"}).text.split()
     assert sorted(lines) == [str(i) for i in range(6)]
 

@@ -56,7 +56,7 @@ class Daemon:
                        "CONTAINERS_CONF": str(folder / "containers.conf")}
         with open(folder / "log", "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-                                            env=environment, start_new_session=True)
+                                            env=environment, cwd=folder, start_new_session=True)
         wait_until(lambda: self.process.poll() is not None or self.answers(), 60, "the daemon's start")
         assert self.process.poll() is None, (folder / "log").read_text()[-4000:]
         return self

@@ -35,6 +35,14 @@ namespace {
 constexpr std::chrono::seconds kFirstWord{60};  ///< from the daemon's "started" to the first program's call
 constexpr std::chrono::seconds kLastWord{20};   ///< for the daemon to answer once everything is over
 constexpr int kMakersAtOnce = 8;
+constexpr int kAttempts = 3;                         ///< at a container that the daemon fails to start
+constexpr std::chrono::milliseconds kBetween{300};   ///< two attempts
+constexpr std::chrono::seconds kDaemonRestarts{60};  ///< for a daemon that is away to be back
+
+/// The daemon's own trouble, or a name that is still another attempt's.
+bool may_pass(Code code) {
+  return code == Code::internal || code == Code::already_exists;
+}
 
 std::string socket_name(std::size_t rank) {
   return fmt::format("rank-{}.socket", rank);
@@ -148,27 +156,7 @@ class Maker {
 
   Result<void> make() {
     if (!await_turn()) return {};
-    const LaunchRecord& launch = shared_->launch;
-    const Daemon& daemon = shared_->daemon;
-    const std::string name = container_name(launch, rank_);
-    const Json body =
-        container_body(launch, rank_, mounts_, channel_, joins() ? container_name(launch, 0) : "");
-    {
-      const std::lock_guard guard(shared_->mutex);
-      making_->made = true;
-    }
-    auto created = daemon.create(name, body);
-    if (!created.ok() && created.error().code == Code::already_exists) {
-      TRY(daemon.remove(name));  // of an attempt to make it that broke off half way
-      created = daemon.create(name, body);
-    }
-    const std::string id = TRY(std::move(created));
-    TRY(check_granted(launch, rank_, TRY(daemon.inspect(id))));
-    {
-      const std::lock_guard guard(shared_->mutex);
-      if (shared_->given_up) return {};
-    }
-    TRY(daemon.start(id));
+    TRY(start());
     std::unique_lock lock(shared_->mutex);
     if (rank_ == 0) shared_->anchor_ready = true;
     shared_->changed.notify_all();
@@ -177,6 +165,47 @@ class Maker {
     return Error{Code::failed_precondition,
                  {"容器已启动，但其首个程序没有联系监管进程",
                   "the container was started, but its first program has not called its supervisor"}};
+  }
+
+  /// Nothing of the job has run before its first program has called: until then a daemon that is just being
+  /// restarted, or whose runtime stumbled, is no reason to fail the job.
+  Result<void> start() {
+    const auto patience = std::chrono::steady_clock::now() + kDaemonRestarts;
+    for (int attempt = 1;; ++attempt) {
+      auto started = start_once();
+      std::unique_lock lock(shared_->mutex);
+      if (started.ok() || making_->connected || shared_->given_up) return {};
+      const bool away = started.error().code == Code::unavailable;
+      const bool again = away ? std::chrono::steady_clock::now() < patience
+                              : may_pass(started.error().code) && attempt < kAttempts;
+      if (!again) return started;
+      log::warning("rank {}: {}; trying again", rank_, started.error().describe(Language::en));
+      if (shared_->changed.wait_for(lock, kBetween, [&] { return making_->connected || shared_->given_up; }))
+        return {};
+      lock.unlock();
+      // What broke off half way still has the name.
+      (void)shared_->daemon.remove(container_name(shared_->launch, rank_)).ok();
+    }
+  }
+
+  Result<void> start_once() {
+    const LaunchRecord& launch = shared_->launch;
+    const Daemon& daemon = shared_->daemon;
+    const std::string name = container_name(launch, rank_);
+    const Json body =
+        container_body(launch, rank_, mounts_, channel_, joins() ? container_name(launch, 0) : "");
+    {
+      const std::lock_guard guard(shared_->mutex);
+      if (making_->connected || shared_->given_up) return {};
+      making_->made = true;
+    }
+    const std::string id = TRY(daemon.create(name, body));
+    TRY(check_granted(launch, rank_, TRY(daemon.inspect(id))));
+    {
+      const std::lock_guard guard(shared_->mutex);
+      if (shared_->given_up) return {};
+    }
+    return daemon.start(id);
   }
 
   std::shared_ptr<ContainerCrew::Shared> shared_;

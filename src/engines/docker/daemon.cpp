@@ -42,6 +42,7 @@ Error refused(int status, const std::string& words) {
   if (status == 400) code = Code::invalid_argument;
   if (status == 404) code = Code::not_found;
   if (status == 409) code = Code::already_exists;
+  if (status >= 500) code = Code::internal;
   return {code, {"容器引擎拒绝：" + words, "the container daemon refuses: " + words}};
 }
 

@@ -16,7 +16,8 @@ namespace lathe::engines {
 
 /// A daemon that speaks the Docker Engine API on a Unix socket: Docker, or Podman's service. Every call is a
 /// connection of its own and blocks; safe from any thread. Errors: unavailable (it does not answer),
-/// not_found, already_exists, invalid_argument, failed_precondition, each with the daemon's own words.
+/// not_found, already_exists, invalid_argument, failed_precondition, or internal (status 5xx: its own
+/// trouble, or one it has no other word for), each with the daemon's own words.
 class Daemon {
  public:
   explicit Daemon(std::string socket) : socket_(std::move(socket)) {}

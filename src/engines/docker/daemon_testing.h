@@ -149,6 +149,7 @@ class TestDaemon {
       ::prctl(PR_SET_PDEATHSIG, SIGTERM);
       ::dup2(output, 1);
       ::dup2(output, 2);
+      if (::chdir(folder_.c_str()) != 0) ::_exit(126);  // where conmon may leave a file
       ::execvpe(words[0], words.data(), variables.data());
       ::_exit(127);
     }

@@ -28,6 +28,15 @@ namespace lathe::engines {
 namespace {
 
 constexpr const char* kFirstFile = ".first";
+constexpr std::chrono::seconds kLateContainers{60};  ///< by then a daemon has done what a dead asked for
+constexpr std::chrono::seconds kBetweenSweeps{1};
+
+/// Written once for each build of this program: containers that are just being started mount it.
+Result<void> keep_first_program(int folder) {
+  const auto there = read_whole_file(folder, kFirstFile, first_program().size());
+  if (there.ok() && *there == first_program()) return {};
+  return replace_file(folder, kFirstFile, first_program(), Durable::no, 0755);
+}
 
 /// Short, and another for every state directory: two servers may share a daemon.
 std::string owner_of(const std::string& state_dir) {
@@ -59,12 +68,13 @@ struct DockerEngine::State {
               .supervisor = options.supervisor,
               .usage = usage,
               .clear = [this](const LaunchRecord& launch, std::size_t rank) { return clear(launch, rank); },
-              .resume = [this](const LaunchRecord& launch) { return resume(launch); }}),
+              .resume = [this](const LaunchRecord& launch) { return resume(launch); },
+              .abandoned = [this] { want_sweeps(); }}),
         owner(owner_of(runs.state_dir())),
         loader(daemon, options.find_image, options.retry) {
     const Fd folder(::open(runs.state_dir().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    auto written = replace_file(folder.get(), kFirstFile, first_program(), Durable::no, 0755);
-    if (!written.ok()) throw std::runtime_error(written.error().describe(Language::en));
+    auto kept = keep_first_program(folder.get());
+    if (!kept.ok()) throw std::runtime_error(kept.error().describe(Language::en));
     if (mps_is_running()) mps = mps_directory();
     runs.adopt();
     sweeper = std::thread([this] { sweep(); });
@@ -88,12 +98,16 @@ struct DockerEngine::State {
   Result<void> clear(const LaunchRecord& launch, std::size_t rank) {
     auto removed = daemon.remove(container_name(launch, rank));
     if (removed.ok() || removed.error().code != Code::unavailable) return removed;
+    want_sweeps();
+    return {};
+  }
+
+  void want_sweeps() {
     {
       const std::lock_guard guard(mutex);
-      sweep_wanted = true;
+      sweep_until = std::chrono::steady_clock::now() + kLateContainers;
     }
     to_sweep.notify_all();
-    return {};
   }
 
   LaunchRecord record_of(const LaunchPlan& plan, std::string image) const {
@@ -150,20 +164,21 @@ struct DockerEngine::State {
     });
   }
 
-  /// Removes containers of runs that nobody knows any more: the daemon was away when they were to be removed.
-  /// At the start, and whenever that has happened; goes on until the daemon is back.
+  /// Removes containers of runs that nobody knows any more: their daemon was away when they were to be
+  /// removed, or made them after that, for a supervisor that had died. At the start, and for a while after
+  /// either has happened; at least until the daemon has answered once.
   void sweep() {
     std::unique_lock lock(mutex);
-    while (true) {
-      to_sweep.wait(lock, [&] { return ending || sweep_wanted; });
-      if (ending) return;
-      sweep_wanted = false;
+    bool owed = false;
+    while (!ending) {
+      if (!owed && std::chrono::steady_clock::now() >= sweep_until) {
+        to_sweep.wait(lock, [&] { return ending || std::chrono::steady_clock::now() < sweep_until; });
+        continue;
+      }
       lock.unlock();
-      const bool swept = sweep_once().ok();
+      owed = !sweep_once().ok();
       lock.lock();
-      if (swept) continue;
-      sweep_wanted = true;
-      to_sweep.wait_for(lock, std::chrono::seconds(1), [&] { return ending; });
+      to_sweep.wait_for(lock, kBetweenSweeps, [&] { return ending; });
     }
   }
 
@@ -188,7 +203,8 @@ struct DockerEngine::State {
   mutable std::mutex mutex;
   std::optional<Daemon::About> known;
   std::condition_variable to_sweep;
-  bool ending = false, sweep_wanted = true;
+  bool ending = false;
+  std::chrono::steady_clock::time_point sweep_until = std::chrono::steady_clock::now() + kLateContainers;
   ImageLoader loader;
   std::thread sweeper;
 };

@@ -142,6 +142,27 @@ TEST_P(EitherDaemon, ARunGoesOnWhileDaemonAndServerAreRestarted) {
   expect_removable(*engine, daemon);
 }
 
+TEST_P(EitherDaemon, ARunThatIsBeingStartedWhenTheDaemonIsKilledRunsOnceAndSucceeds) {
+  TestDaemon daemon(GetParam());
+  auto engine = open(daemon);
+  ASSERT_TRUE(engine->start(plan("true")).ok());  // the image is there from now on
+  EXPECT_TRUE(wait_for(*engine, RankState::ended).verdict().success());
+  expect_removable(*engine, daemon);
+  int round = 0;
+  for (const auto moment : {0ms, 30ms, 60ms, 100ms, 150ms, 220ms}) {
+    LaunchPlan once = plan(fmt::format("echo {} >> /shared/once", round));
+    once.run_id = fmt::format("run-{}", round++);
+    ASSERT_TRUE(engine->start(once).ok());
+    std::this_thread::sleep_for(moment);
+    daemon.kill();
+    daemon.start();
+    const auto status = wait_for(*engine, RankState::ended, once.run_id);
+    EXPECT_TRUE(status.verdict().success()) << moment.count() << " ms: " << status.verdict().message.en;
+    EXPECT_TRUE(engine->remove(once.run_id).ok());
+  }
+  EXPECT_EQ(slurp(base_ / "shared" / "once"), "0\n1\n2\n3\n4\n5\n");
+}
+
 TEST_P(EitherDaemon, ARunDiesWithItsSupervisorAndIsCalledLost) {
   const auto& daemon = shared_daemon(GetParam());
   auto engine = open(daemon);

@@ -300,6 +300,7 @@ Result<SupervisedRuns::Records> SupervisedRuns::read_records(const RunFolder& ru
 /// Writes the ends that a supervisor owed and can no longer write, with the lock held.
 Result<void> SupervisedRuns::write_missing_ends(const RunFolder& run, const LaunchRecord& launch,
                                                 EndCause cause, const std::optional<Text>& why) {
+  if (cause == EndCause::lost && options_.abandoned) options_.abandoned();
   Records records = TRY(read_records(run, launch.plan.ranks.size()));
   for (std::size_t i = 0; i < records.ends.size(); ++i) {
     if (records.ends[i]) continue;

@@ -37,6 +37,8 @@ class SupervisedRuns {
     /// Of a run that an earlier engine accepted and nobody is known to supervise: true to supervise it now;
     /// false: launch() or give_up() will be called. Unset: true.
     std::function<bool(const LaunchRecord&)> resume = {};
+    /// A supervisor died with its run unfinished: what it asked others for may still come.
+    std::function<void()> abandoned = {};
   };
   /// Throws std::runtime_error if the directory cannot be used.
   explicit SupervisedRuns(Options options);
