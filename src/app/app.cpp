@@ -150,6 +150,7 @@ Result<void> App::construct_serving() {
       serving::Serving::open({*db_, *accounts_, audit_, *quotas_, *files_, *images_, *models_, *algorithms_,
                               *engine_, *gateway_, ids_, clock_, free_gpus, engines_.granting()},
                              std::move(options)));
+  images_->uses_are_told();
   quotas_->add_source(static_cast<quotas::UsageSource&>(*serving_));
   jobs_->add_holdings(*serving_);
   run_listeners_.add([this](const std::string& run_id) { serving_->run_changed(run_id); });
@@ -164,10 +165,13 @@ std::unique_ptr<engines::Engine> App::make_docker_engine() {
   options.state_dir = data_.file("containers");
   options.socket = socket;
   options.gpus = config_.docker.gpus;
-  options.find_image = [this](const std::string& digest) -> Result<engines::ImageTar> {
+  options.image_prefix = "lathe.local/image:";
+  options.unload_interval = std::min(options.unload_interval, config_.images.sweep_interval);
+  options.find_image =
+      [this, prefix = options.image_prefix](const std::string& digest) -> Result<engines::ImageTar> {
     // By a name, so that a clean-up of what has none leaves it alone.
     const std::string hex = digest.substr(digest.find(':') + 1);
-    std::shared_ptr<images::Export> image = TRY(images_->open_export(digest, "lathe.local/image:" + hex));
+    std::shared_ptr<images::Export> image = TRY(images_->open_export(digest, prefix + hex));
     return engines::ImageTar{image->size(), image->config_digest(),
                              [image](const auto& sink) { return image->write(sink); }};
   };

@@ -156,8 +156,16 @@ void drop_contents(db::Transaction& tx, std::string_view image_id,
   }
 }
 
-void drop_expired(db::Transaction& tx, Time before) {
-  tx.execute("DELETE FROM image_contents WHERE unreachable_since <= $1", {before});
+void drop_expired(db::Transaction& tx, Time before, const std::set<std::string, std::less<>>& kept) {
+  const auto expired =
+      tx.query("SELECT image_id, manifest FROM image_contents WHERE unreachable_since <= $1", {before});
+  for (std::size_t i = 0; i < expired.size(); ++i)
+    if (!kept.contains(expired.text(i, 1)))
+      tx.execute("DELETE FROM image_contents WHERE image_id = $1 AND manifest = $2",
+                 {expired.text(i, 0), expired.text(i, 1)});
+}
+
+void drop_expired_blobs(db::Transaction& tx, Time before) {
   tx.execute("DELETE FROM image_loose_blobs WHERE held_at <= $1", {before});
 }
 

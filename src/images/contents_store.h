@@ -1,6 +1,7 @@
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -40,8 +41,10 @@ std::vector<std::string> tags_of(db::Transaction& tx, std::string_view image_id,
 std::vector<std::string> find_unreachable(db::Transaction& tx, std::string_view image_id, Time now);
 /// The image does not have these (and tags that name them) any more.
 void drop_contents(db::Transaction& tx, std::string_view image_id, const std::vector<std::string>& manifests);
-/// The same for everything that has been unreachable since `before`, and for loose blobs that old.
-void drop_expired(db::Transaction& tx, Time before);
+/// The same for everything that has been unreachable since `before` and is not among `kept`.
+void drop_expired(db::Transaction& tx, Time before, const std::set<std::string, std::less<>>& kept);
+/// Forgets loose blobs that old.
+void drop_expired_blobs(db::Transaction& tx, Time before);
 
 /// Forgets manifests that no image has; gives the blobs that may be without use now.
 std::vector<std::string> forget_manifests(db::Transaction& tx);

@@ -91,6 +91,12 @@ class Images : public quotas::StorageSource {
   using DeletionGuard =
       std::function<Result<void>(db::Transaction& tx, std::string_view image_id, std::string_view tag)>;
   virtual void guard_deletion(DeletionGuard guard) = 0;
+  /// Manifests, by digest, that something will run again without looking for its tag: they stay when no tag
+  /// leads to them any more. Asked in transactions, for as long as the images live. Called at start.
+  using Uses = std::function<std::vector<std::string>(db::Transaction& tx)>;
+  virtual void add_uses(Uses uses) = 0;
+  /// Everybody has told their uses: what no tag leads to is removed, in its time, from here on.
+  virtual void uses_are_told() = 0;
   /// Called on an import's thread when an image has become ready or its import has failed, so that who waits
   /// for it looks again.
   virtual void on_change(std::function<void(std::string_view image_id)> changed) = 0;

@@ -35,6 +35,8 @@ class ImagesService final : public Images {
   Result<std::unique_ptr<Export>> open_export(std::string_view digest, std::string_view name) override;
   Result<std::unique_ptr<http::Handler>> make_registry(RegistryOptions options) override;
   void guard_deletion(DeletionGuard guard) override { guards_.push_back(std::move(guard)); }
+  void add_uses(Uses uses) override { sweeper_->keep(std::move(uses)); }
+  void uses_are_told() override { sweeper_->uses_are_told(); }
   void on_change(std::function<void(std::string_view)> changed) override { changed_ = std::move(changed); }
   quotas::Storage storage_of(db::Transaction& tx, std::string_view user_id) override {
     return store::storage_of(tx, user_id);
@@ -52,6 +54,9 @@ class ImagesService final : public Images {
 
   // For the registry.
   Result<void> check_guards(db::Transaction& tx, std::string_view image_id, std::string_view tag);
+  bool is_used(db::Transaction& tx, std::string_view manifest) const {
+    return sweeper_->kept(tx).contains(manifest);
+  }
   void changed(std::string_view image_id) {
     if (changed_) changed_(image_id);
     sweeper_->index_changed();

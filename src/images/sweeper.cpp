@@ -44,6 +44,23 @@ Result<void> Sweeper::start() {
   return {};
 }
 
+void Sweeper::keep(Images::Uses uses) {
+  const std::lock_guard lock(mutex_);
+  uses_.push_back(std::move(uses));
+}
+
+std::set<std::string, std::less<>> Sweeper::kept(db::Transaction& tx) const {
+  std::vector<Images::Uses> all;
+  {
+    const std::lock_guard lock(mutex_);
+    all = uses_;
+  }
+  std::set<std::string, std::less<>> out;
+  for (const auto& uses : all)
+    for (auto& digest : uses(tx)) out.insert(std::move(digest));
+  return out;
+}
+
 void Sweeper::index_changed() {
   {
     const std::lock_guard lock(mutex_);
@@ -65,7 +82,8 @@ Result<std::uint64_t> Sweeper::sweep() {
   const Time before = clock_.now() - options_.unused_lifetime;
   for (const auto& step : steps_) TRY(step(before));
   TRY(db_.write([&](db::Transaction& tx) -> Result<void> {
-    store::drop_expired(tx, before);
+    if (uses_are_told_) store::drop_expired(tx, before, kept(tx));
+    store::drop_expired_blobs(tx, before);
     store::forget_manifests(tx);
     return {};
   }));

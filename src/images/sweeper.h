@@ -1,8 +1,10 @@
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
 #include <functional>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include "db/database.h"
@@ -22,7 +24,11 @@ class Sweeper {
 
   /// Also called in every sweep, with the time before which things are too old.
   void also(std::function<Result<void>(Time before)> step) { steps_.push_back(std::move(step)); }
-  /// Sweeps once, then starts the thread.
+  /// What no tag leads to and `uses` gives is not removed.
+  void keep(Images::Uses uses);
+  void uses_are_told() { uses_are_told_ = true; }
+  std::set<std::string, std::less<>> kept(db::Transaction& tx) const;
+  /// Removes what nothing needs, but for what no tag leads to, then starts the thread.
   Result<void> start();
   /// index.json is to be written anew, soon.
   void index_changed();
@@ -40,8 +46,10 @@ class Sweeper {
   const Clock& clock_;
   const Options& options_;
   std::vector<std::function<Result<void>(Time)>> steps_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
+  std::vector<Images::Uses> uses_;
   std::condition_variable wake_;
+  std::atomic<bool> uses_are_told_{false};
   bool stop_ = false, index_is_old_ = false;
   std::thread thread_;
 };

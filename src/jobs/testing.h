@@ -163,6 +163,8 @@ class HostImages final : public images::Images {
     return std::unique_ptr<http::Handler>();
   }
   void guard_deletion(DeletionGuard) override {}
+  void add_uses(Uses) override {}
+  void uses_are_told() override {}
   void on_change(std::function<void(std::string_view)>) override {}
   void add_routes(http::Api&) override {}
   quotas::Storage storage_of(db::Transaction&, std::string_view) override { return {}; }

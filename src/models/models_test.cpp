@@ -45,6 +45,8 @@ class FakeImages final : public images::Images {
     return std::unique_ptr<http::Handler>();
   }
   void guard_deletion(DeletionGuard guard) override { guards.push_back(std::move(guard)); }
+  void add_uses(Uses) override {}
+  void uses_are_told() override {}
   void on_change(std::function<void(std::string_view)>) override {}
   void add_routes(http::Api&) override {}
   quotas::Storage storage_of(db::Transaction&, std::string_view) override { return {}; }

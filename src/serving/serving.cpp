@@ -38,6 +38,7 @@ void fields(Fields& f, VersionSpec& s) {
   f.field("modelVersionId", s.model_version_id);
   f.field("modelName", s.model_name, kLong);
   f.field("image", s.image, kLong);
+  f.field("imageId", s.image_id);
   f.field("imageDigest", s.image_digest);
   f.field("command", s.command, kLong);
   f.field("algorithmId", s.algorithm_id);

@@ -44,6 +44,7 @@ struct Volume {
 struct VersionSpec {
   std::string model_version_id, model_name;
   std::string image;         ///< "host", or "name:tag" of an image that the owner may run
+  std::string image_id;      ///< "" for the host
   std::string image_digest;  ///< of its manifest; "" for the host
   std::string command;       ///< shell line; "" where a preset algorithm serves the model
   std::string algorithm_id;  ///< set exactly where the command is not

@@ -42,6 +42,15 @@ Service::Service(const Parts& parts, Options options) : parts_(parts), options_(
         Code::failed_precondition,
         {"模型版本正被推理服务使用：" + users[0], "the model version is used by the service " + users[0]}};
   });
+  parts_.images.guard_deletion(
+      [](db::Transaction& tx, std::string_view image_id, std::string_view tag) -> Result<void> {
+        const auto user = store::deployment_using_image(tx, image_id, tag);
+        if (!user) return {};
+        return Error{Code::failed_precondition,
+                     {"镜像正被推理服务使用：" + *user, "the image is used by the service " + *user}};
+      });
+  // A version goes on with the image it was made with, wherever the tag leads now.
+  parts_.images.add_uses([](db::Transaction& tx) { return store::image_digests(tx); });
   parts_.accounts.guard_deletion([](db::Transaction& tx, std::string_view user_id) -> Result<void> {
     if (store::count_deployments(tx, user_id, "") == 0) return {};
     return Error{Code::failed_precondition, {"用户还有推理服务", "the user still has services"}};

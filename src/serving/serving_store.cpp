@@ -193,6 +193,25 @@ std::vector<std::string> deployments_using_model(db::Transaction& tx, std::strin
   return out;
 }
 
+std::optional<std::string> deployment_using_image(db::Transaction& tx, std::string_view image_id,
+                                                  std::string_view tag) {
+  for (const auto& version : versions(tx)) {
+    const std::string_view image = version.spec.image;
+    const bool other_tag = !tag.empty() && !image.ends_with(":" + text(tag));
+    if (version.spec.image_id != image_id || other_tag) continue;
+    const auto found = deployment(tx, version.deployment_id);
+    return found ? found->name : version.deployment_id;
+  }
+  return std::nullopt;
+}
+
+std::vector<std::string> image_digests(db::Transaction& tx) {
+  std::vector<std::string> out;
+  for (const auto& version : versions(tx))
+    if (!version.spec.image_digest.empty()) out.push_back(version.spec.image_digest);
+  return out;
+}
+
 std::optional<ReplicaRow> replica(db::Transaction& tx, std::string_view id) {
   return db::select_one<ReplicaRow>(tx, "SELECT * FROM replicas WHERE id = $1", {text(id)});
 }

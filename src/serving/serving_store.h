@@ -97,6 +97,11 @@ std::int64_t remove_deployment(db::Transaction& tx, std::string_view id);
 std::optional<VersionRow> version(db::Transaction& tx, std::string_view id);
 std::vector<VersionRow> versions_of(db::Transaction& tx, std::string_view deployment_id);
 std::vector<VersionRow> versions(db::Transaction& tx);
+/// The name of a deployment of which a version runs in that image, with that tag unless that is empty.
+std::optional<std::string> deployment_using_image(db::Transaction& tx, std::string_view image_id,
+                                                  std::string_view tag);
+/// The manifests that versions run from.
+std::vector<std::string> image_digests(db::Transaction& tx);
 std::vector<std::string> deployments_using_model(db::Transaction& tx, std::string_view model_version_id);
 
 std::optional<ReplicaRow> replica(db::Transaction& tx, std::string_view id);

@@ -225,6 +225,7 @@ Result<void> VersionBuilder::choose_model(const wire::ModelServerVersion& reques
   if (resolved.digest.empty())
     return Error{Code::failed_precondition, {"镜像尚未导入完成", "the image is still being imported"}};
   spec.image = resolved.name + ":" + resolved.tag;
+  spec.image_id = resolved.id;
   spec.image_digest = resolved.digest;
   return {};
 }

@@ -90,17 +90,26 @@ class Daemon:
             return False
 
     def get(self, path):
+        return self.request("GET", path)
+
+    def request(self, method, path, value=None):
         """The status and the parsed answer of the Docker Engine API."""
         connection = http.client.HTTPConnection("daemon", timeout=20)
         connection.sock = socket.socket(socket.AF_UNIX)
         connection.sock.settimeout(20)
         try:
             connection.sock.connect(self.socket)
-            connection.request("GET", "/v1.40" + path)
+            connection.request(method, "/v1.40" + path, None if value is None else json.dumps(value),
+                               {"Content-Type": "application/json"})
             answer = connection.getresponse()
-            return answer.status, json.loads(answer.read() or b"null")
+            body = answer.read()
+            is_json = body and answer.headers.get_content_type() == "application/json"
+            return answer.status, json.loads(body) if is_json else body.decode()
         finally:
             connection.close()
+
+    def image_names(self):
+        return [name for image in self.get("/images/json")[1] for name in image["RepoTags"] or ()]
 
     def containers(self):
         return self.get("/containers/json?all=true")[1]
@@ -155,14 +164,17 @@ def import_image(user, name, archive, tag="1.0"):
     if isinstance(archive, bytes):
         user.multipart("/api/file/file/uploadFolder", {}, [("file", "image.tar", archive)]).ok()
         archive = "image.tar"
-    user.post("/docker/image/upload", {"imageName": name, "userId": user.id}).ok()
 
-    def row():
-        rows = user.post("/docker/image/findListSort", {"pageNum": 1, "pageSize": 100, "imageName": name,
-                                                        "userId": user.id}).payload["rows"]
-        return next(r for r in rows if r["imageName"] == name)
-    user.post("/docker/image/uploadOld", {"userId": user.id, "imageId": row()["id"], "imageTag": tag,
+    def rows():
+        found = user.post("/docker/image/findListSort", {"pageNum": 1, "pageSize": 100, "imageName": name,
+                                                         "userId": user.id}).payload["rows"]
+        return [row for row in found if row["imageName"] == name]
+
+    if not rows():
+        user.post("/docker/image/upload", {"imageName": name, "userId": user.id}).ok()
+
+    user.post("/docker/image/uploadOld", {"userId": user.id, "imageId": rows()[0]["id"], "imageTag": tag,
                                           "fileUrl": archive}).ok()
-    wait_until(lambda: row()["imageStatus"] in (1, 3), 300, f"the import of {name}")
-    assert row()["imageStatus"] == 1, row()
+    wait_until(lambda: rows()[0]["imageStatus"] in (1, 3), 300, f"the import of {name}")
+    assert rows()[0]["imageStatus"] == 1, rows()
     return f"{name}:{tag}"

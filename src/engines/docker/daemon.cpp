@@ -169,6 +169,26 @@ Result<std::vector<Daemon::Listed>> Daemon::list(const std::string& label, const
   return out;
 }
 
+Result<std::vector<std::string>> Daemon::image_names(const std::string& prefix) const {
+  const Json found = TRY(json::parse(TRY(call(http::Method::get, "/images/json", nullptr)).body));
+  std::vector<std::string> out;
+  if (!found.is_array()) return out;
+  for (const auto& image : found.as_array()) {
+    const auto* names = image.is_object() ? image.as_object().if_contains("RepoTags") : nullptr;
+    if (!names || !names->is_array()) continue;
+    for (const auto& name : names->as_array())
+      if (name.is_string() && std::string_view(name.as_string()).starts_with(prefix))
+        out.emplace_back(name.as_string());
+  }
+  return out;
+}
+
+Result<void> Daemon::remove_image(const std::string& name) const {
+  auto removed = call(http::Method::del, "/images/" + escape(name), nullptr, Duration{300'000});
+  if (removed.ok() || removed.error().code == Code::not_found) return {};
+  return std::move(removed).error();
+}
+
 Result<bool> Daemon::has_image(const std::string& id) const {
   auto found = call(http::Method::get, "/images/" + escape(id) + "/json", nullptr);
   if (found.ok()) return true;

@@ -48,6 +48,11 @@ class Daemon {
   /// All containers, ended ones too, with `label=value`.
   Result<std::vector<Listed>> list(const std::string& label, const std::string& value) const;
 
+  /// The names of all its images that begin with `prefix`.
+  Result<std::vector<std::string>> image_names(const std::string& prefix) const;
+  /// Takes that name off its image, which goes with the last one; failed_precondition or already_exists while
+  /// a container needs it. No error if there is none.
+  Result<void> remove_image(const std::string& name) const;
   Result<bool> has_image(const std::string& id) const;
   using Sink = std::function<Result<void>(std::string_view)>;
   /// Loads an archive of `size` bytes, which `write` hands over.

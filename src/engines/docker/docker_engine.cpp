@@ -71,7 +71,7 @@ struct DockerEngine::State {
               .resume = [this](const LaunchRecord& launch) { return resume(launch); },
               .abandoned = [this] { want_sweeps(); }}),
         owner(owner_of(runs.state_dir())),
-        loader(daemon, options.find_image, options.retry) {
+        loader(daemon, options.find_image, options.retry, options.image_prefix, options.unload_interval) {
     const Fd folder(::open(runs.state_dir().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     auto kept = keep_first_program(folder.get());
     if (!kept.ok()) throw std::runtime_error(kept.error().describe(Language::en));

@@ -30,6 +30,11 @@ class DockerEngine final : public Engine {
     std::string socket;     ///< of the daemon
     /// The image of a plan, from the store. Called on any thread; may take its time.
     std::function<Result<ImageTar>(const std::string& image)> find_image;
+    /// What the images that `find_image` gives are called in the daemon: this, and the hexadecimal digits of
+    /// their digest. Images so named are removed from the daemon when `find_image` knows them no more. "":
+    /// none is.
+    std::string image_prefix;
+    Duration unload_interval{60'000};  ///< between two looks for those
     /// See SupervisedRuns.
     std::vector<std::string> supervisor = {"/proc/self/exe", "supervise"};
     std::string gpus = "requests";  ///< how GPUs are asked for: "requests" (nvidia), "cdi"

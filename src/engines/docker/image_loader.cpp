@@ -4,8 +4,14 @@
 
 namespace lathe::engines {
 
-ImageLoader::ImageLoader(const Daemon& daemon, Find find, Duration retry)
-    : daemon_(daemon), find_(std::move(find)), retry_(retry), thread_([this] { run(); }) {}
+ImageLoader::ImageLoader(const Daemon& daemon, Find find, Duration retry, std::string prefix,
+                         Duration unload_every)
+    : daemon_(daemon),
+      find_(std::move(find)),
+      retry_(retry),
+      unload_every_(unload_every),
+      prefix_(std::move(prefix)),
+      thread_([this] { run(); }) {}
 
 ImageLoader::~ImageLoader() {
   {
@@ -44,9 +50,13 @@ void ImageLoader::run() {
     std::string image;
     {
       std::unique_lock lock(mutex_);
-      changed_.wait(lock, [&] { return ending_ || !wanted_.empty(); });
+      changed_.wait_for(lock, unload_every_, [&] { return ending_ || !wanted_.empty(); });
       if (ending_) return;
-      image = wanted_.front().first;
+      if (!wanted_.empty()) image = wanted_.front().first;
+    }
+    if (image.empty()) {
+      unload();
+      continue;
     }
     const Outcome outcome = fetch(image);
     std::deque<Done> waiting;
@@ -63,6 +73,24 @@ void ImageLoader::run() {
       }
     }
     for (const auto& done : waiting) done(outcome);
+  }
+}
+
+/// On the thread that loads: nothing is removed that is just being brought. A job that is to start keeps its
+/// image in the store.
+void ImageLoader::unload() {
+  if (prefix_.empty()) return;
+  const auto names = daemon_.image_names(prefix_);
+  if (!names.ok()) return;  // the daemon is away: later
+  for (const std::string& name : *names) {
+    const std::string image = "sha256:" + name.substr(prefix_.size());
+    const auto found = find_(image);
+    if (found.ok() || found.error().code != Code::not_found) continue;
+    // Refused while a container is there; the next look comes.
+    if (!daemon_.remove_image(name).ok()) continue;
+    log::info("image {}: removed from the container daemon, since it is in the store no more", image);
+    const std::lock_guard guard(mutex_);
+    ids_.erase(image);
   }
 }
 

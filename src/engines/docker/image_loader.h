@@ -16,7 +16,8 @@
 
 namespace lathe::engines {
 
-/// Brings images into the daemon on a thread of its own, one at a time and each once, however many wait.
+/// Brings images into the daemon on a thread of its own, one at a time and each once, however many wait; and
+/// removes those that the store does not have any more, as far as no container needs them.
 class ImageLoader {
  public:
   struct Outcome {
@@ -26,7 +27,8 @@ class ImageLoader {
   using Done = std::function<void(const Outcome&)>;
   using Find = std::function<Result<ImageTar>(const std::string& image)>;
 
-  ImageLoader(const Daemon& daemon, Find find, Duration retry);
+  /// `prefix` and `unload_every`: see DockerEngine::Options.
+  ImageLoader(const Daemon& daemon, Find find, Duration retry, std::string prefix, Duration unload_every);
   /// Lets go of what is under way; nobody is told any more.
   ~ImageLoader();
 
@@ -39,11 +41,13 @@ class ImageLoader {
  private:
   void run();
   Outcome fetch(const std::string& image);
+  void unload();
   bool pause();
 
   const Daemon& daemon_;
   const Find find_;
-  const Duration retry_;
+  const Duration retry_, unload_every_;
+  const std::string prefix_;
   std::mutex mutex_;
   std::condition_variable changed_;
   bool ending_ = false;

@@ -134,6 +134,9 @@ Registry::Answer Registry::delete_manifest(http::Request& request, const Place& 
     const Time now = p_.clock.now();
     if (by_digest) {
       if (!store::manifest_of(tx, id, place.reference)) return no_manifest(place.reference);
+      if (p_.images.is_used(tx, place.reference))
+        return Error{Code::failed_precondition,
+                     {"清单正被推理服务使用", "a service runs from this manifest"}};
       for (const auto& tag : store::tags_of(tx, id, place.reference))
         TRY(p_.images.check_guards(tx, id, tag));
       store::drop_contents(tx, id, {place.reference});
