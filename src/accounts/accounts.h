@@ -25,6 +25,8 @@ struct User {
   bool admin = false;
   bool disabled = false;
   Time created_at{};
+  /// Another after every change of the password, and no help in guessing it.
+  std::string password_mark = {};
 };
 
 /// How long a session lasts: it ends when either has passed.

@@ -100,7 +100,9 @@ Result<User> Service::user(std::string_view id) {
   User found = TRY(db_.read([&](db::Transaction& tx) -> Result<User> {
     const auto row = store::user(tx, id);
     if (!row) return no_user(id);
-    return row->user();
+    User read = row->user();
+    read.password_mark = token_hash(row->password).substr(0, 32);
+    return read;
   }));
   const std::lock_guard lock(users_mutex_);
   if (known_users_.size() > 10'000) known_users_.clear();

@@ -102,6 +102,10 @@ void insert_user(db::Transaction& tx, UserRow& row) {
   db::insert(tx, "users", row);
 }
 
+User UserRow::user() const {
+  return {id, user_name, admin, disabled, created_at};
+}
+
 void update_user(db::Transaction& tx, const UserRow& row) {
   db::update(tx, "users", row);
 }

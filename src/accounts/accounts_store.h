@@ -22,7 +22,7 @@ struct UserRow {
   bool admin = false;
   bool disabled = false;
   Time created_at{};
-  User user() const { return {id, user_name, admin, disabled, created_at}; }
+  User user() const;  ///< without the mark
 };
 void fields(Fields& f, UserRow& row);
 

@@ -18,12 +18,13 @@ constexpr std::string_view kPrefix = "lathe-registry.";
 constexpr std::size_t kMostScopes = 100;
 
 struct Claims {
-  std::string user;
+  std::string user, password;  ///< its mark
   std::int64_t expires = 0;
   std::vector<std::string> scopes;
 };
 void fields(Fields& f, Claims& c) {
   f.field("user", c.user, {.required = true});
+  f.field("password", c.password, {.required = true});
   f.field("expires", c.expires, {.required = true});
   f.field("scopes", c.scopes, {.max_length = 1000});
 }
@@ -117,8 +118,10 @@ std::string Authority::sign(std::string_view text) const {
   return base64(std::string_view(reinterpret_cast<const char*>(hash), size));
 }
 
-std::string Authority::issue(const http::Identity& who, const std::vector<Scope>& scopes) const {
-  Claims claims{who.user_id, (clock_.now() + kTokenLifetime).time_since_epoch().count(), {}};
+Result<std::string> Authority::issue(const http::Identity& who, const std::vector<Scope>& scopes) const {
+  const auto user = TRY(accounts_.user(who.user_id));
+  Claims claims{
+      who.user_id, user.password_mark, (clock_.now() + kTokenLifetime).time_since_epoch().count(), {}};
   for (const Scope& scope : scopes)
     if (claims.scopes.size() < kMostScopes) claims.scopes.push_back(scope.text());
   const std::string text = base64(json::write(claims));
@@ -138,7 +141,7 @@ Result<Caller> Authority::redeem(std::string_view token) {
   const auto claims = TRY(json::parse_as<Claims>(*text));
   if (Time(Duration(claims.expires)) <= clock_.now()) return not_valid();
   const auto user = accounts_.user(claims.user);
-  if (!user || user->disabled) return not_valid();
+  if (!user || user->disabled || user->password_mark != claims.password) return not_valid();
   Caller out{{user->id, user->user_name, user->admin}, std::vector<Scope>()};
   for (const auto& one : claims.scopes)
     if (auto scope = Scope::parse(one)) out.scopes->push_back(*std::move(scope));

@@ -45,7 +45,8 @@ class Authority {
   Result<http::Identity> check(std::string_view user_name, std::string_view secret, const std::string& peer);
   /// A token for `who` that is good for `scopes` only. What of it they may really do is decided anew at every
   /// request.
-  std::string issue(const http::Identity& who, const std::vector<Scope>& scopes) const;
+  /// It ends with the password it was asked for with, or that the account then had.
+  Result<std::string> issue(const http::Identity& who, const std::vector<Scope>& scopes) const;
 
  private:
   Authority(accounts::Accounts& accounts, const Clock& clock) : accounts_(accounts), clock_(clock) {}

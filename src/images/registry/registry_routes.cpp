@@ -285,7 +285,9 @@ Registry::Answer Registry::token(http::Request& request, const Place&, const Vis
       refused.headers.set("WWW-Authenticate", "Basic realm=\"" + std::string(kService) + "\"");
     return refused;
   }
-  const std::string token = authority_->issue(*who, scopes);
+  const auto issued = authority_->issue(*who, scopes);
+  if (!issued) return problem(request, issued.error());
+  const std::string& token = *issued;
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(Authority::kTokenLifetime).count();
   http::Response response = json_answer({{"token", token},
                                          {"access_token", token},

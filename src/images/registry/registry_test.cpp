@@ -66,7 +66,7 @@ TEST(RegistryToken, IsGoodForFiveMinutesAndAfterARestart) {
   auto open = [&] { return Authority::open(platform.db(), platform.accounts(), clock).value(); };
   auto authority = open();
   const auto scope = Scope::parse("repository:zjm/a:pull").value();
-  const std::string token = authority->issue({"2", "zjm", false}, {scope});
+  const std::string token = authority->issue({"2", "zjm", false}, {scope}).value();
   http::Request request;
   request.headers.add("Authorization", "Bearer " + token);
   authority = open();
