@@ -1,52 +1,28 @@
 """Images: 2.1 to 2.3 and /api/v1/images, with archives as docker, podman and skopeo write them."""
 
 import gzip
-import hashlib
-import io
 import json
 import os
 import tarfile
 
 import pytest
 
+import archives
 import lathe
+from archives import digest, tar
 
 CREATE, IMPORT, LIST = "/docker/image/upload", "/docker/image/uploadOld", "/docker/image/findListSort"
-
-
-def digest(data):
-    return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
-def add(archive, name, data=b"", kind=tarfile.REGTYPE, link=""):
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname, info.size = kind, link, len(data)
-    archive.addfile(info, io.BytesIO(data))
-
-
-def tar(*entries):
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for entry in entries:
-            add(archive, *entry)
-    return out.getvalue()
 
 
 LAYERS = [tar(("bin/sh", b"#!" * 1000)), tar(("etc/motd", os.urandom(50_000)))]
 
 
 def config_of(layers):
-    return json.dumps({"architecture": "amd64", "os": "linux",
-                       "config": {"Entrypoint": ["/bin/sh"], "Env": ["PATH=/bin"]},
-                       "rootfs": {"type": "layers", "diff_ids": [digest(layer) for layer in layers]}}).encode()
+    return archives.image_config(layers, "amd64", Entrypoint=["/bin/sh"], Env=["PATH=/bin"])
 
 
 def docker_entries(layers=LAYERS, config=None):
-    config = config or config_of(layers)
-    name = digest(config)[7:] + ".json"
-    manifest = [{"Config": name, "RepoTags": ["demo:1.0"], "Layers": [f"l{i}/layer.tar" for i in range(len(layers))]}]
-    return ([(f"l{i}/layer.tar", layer) for i, layer in enumerate(layers)]
-            + [(name, config), ("manifest.json", json.dumps(manifest).encode())])
+    return archives.docker_entries(layers, config or config_of(layers), "demo:1.0")
 
 
 def oci_entries(layers=LAYERS):
@@ -152,8 +128,8 @@ BROKEN = {
     "device": (tar(("null", b"", tarfile.CHRTYPE), *docker_entries()), "device"),
     "no manifest": (tar(("a", b"b")), "manifest.json"),
     "manifest is no list": (tar(*changed(docker_entries(), "manifest.json", b"{}")), "manifest.json"),
-    "layer missing": (tar(*docker_entries()[1:]), "l0/layer.tar is missing"),
-    "layer changed": (tar(*changed(docker_entries(), "l1/layer.tar", b"other")), "digest"),
+    "layer missing": (tar(*docker_entries()[1:]), "layer0/layer.tar is missing"),
+    "layer changed": (tar(*changed(docker_entries(), "layer1/layer.tar", b"other")), "digest"),
     "config changed": (tar(*[(e[0], b"{}" if e[0].endswith(".json") and "manifest" not in e[0] else e[1]) for e in docker_entries()]), "digest"),
     "blob changed": (tar(*[(e[0], e[1] + b"!" if e[1] == LAYERS[1] else e[1]) for e in oci_entries()]), "digest"),
     "traversing layer name": (tar(*changed(docker_entries(), "manifest.json", json.dumps(

@@ -1,9 +1,7 @@
 """What a service or a job uses stays; what nothing needs any more goes from the store and from the daemon."""
 
 import hashlib
-import io
 import os
-import tarfile
 
 import pytest
 
@@ -29,11 +27,8 @@ def server(daemon):
 
 def bring(server, user, name, tag):
     """A busybox that nobody else has: name:tag, and what the daemon will call it."""
-    with tarfile.open(fileobj=(out := io.BytesIO(daemons.busybox_layer())), mode="a") as layer:
-        info = tarfile.TarInfo("etc/one")
-        info.size = 100
-        layer.addfile(info, io.BytesIO(os.urandom(100)))
-    daemons.import_image(user, name, daemons.docker_archive(out.getvalue()), tag)
+    layer = daemons.busybox_layer(one=os.urandom(100))
+    daemons.import_image(user, name, daemons.docker_archive(layer), tag)
     manifest = registry.Repository(server, user, name).get_manifest(tag).body
     return f"{name}:{tag}", "lathe.local/image:" + hashlib.sha256(manifest).hexdigest()
 
@@ -64,7 +59,7 @@ def test_a_services_image_stays_and_goes_after_it(daemon, server):
     bring(server, user, "web", "other")
     name = f"pages-{daemon.kind}"
     service = serve(user, image, name)
-    first = wait_until(lambda: replicas(user, service), 90, "a ready replica")
+    wait_until(lambda: replicas(user, service), 90, "a ready replica")
     assert user.get(f"/serve/{name}/page").text == "served\n"
     assert loaded in daemon.image_names()
     at = f"/api/v1/images/{image_id(user, 'web')}"

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import tempfile
 
-import daemons
+import archives
 
 PACKAGES = "python3-minimal,python3-torch,libopenblas0-pthread"
 KEPT = pathlib.Path(__file__).resolve().parents[2] / ".cache/images/python3-torch.tar"
@@ -36,7 +36,7 @@ def archive():
                         "--exclude=./sys/*", "-cf", layer, "."], check=True, timeout=600)
         shutil.rmtree(root)
         made = folder / "image.tar"
-        daemons.write_docker_archive(made, layer)
+        archives.write_docker_archive(made, [layer])
         os.rename(made, KEPT)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

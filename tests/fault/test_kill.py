@@ -5,17 +5,16 @@ twice; nothing runs that nobody knows; nothing half done is left behind.
 """
 
 import hashlib
-import io
 import json
 import os
 import pathlib
 import random
-import tarfile
 import threading
 import time
 
 import pytest
 
+import archives
 import lathe
 
 KILLS = int(os.environ.get("LATHE_KILLS", "120"))
@@ -35,25 +34,6 @@ class Ledger:
     def note(self, book, key, value):
         with self.lock:
             book[key] = value
-
-
-def docker_archive(tag):
-    """A real `docker save` archive with one small layer."""
-    def tar(entries):
-        out = io.BytesIO()
-        with tarfile.open(fileobj=out, mode="w") as archive:
-            for name, content in entries:
-                info = tarfile.TarInfo(name)
-                info.size = len(content)
-                archive.addfile(info, io.BytesIO(content))
-        return out.getvalue()
-
-    layer = tar([("etc/tag", tag.encode() * 500)])
-    config = json.dumps({"architecture": "amd64", "os": "linux", "config": {"Cmd": ["/bin/sh"]},
-                         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]}}).encode()
-    name = hashlib.sha256(config).hexdigest() + ".json"
-    manifest = json.dumps([{"Config": name, "RepoTags": [f"{tag}:1"], "Layers": ["layer.tar"]}]).encode()
-    return tar([(name, config), ("layer.tar", layer), ("manifest.json", manifest)])
 
 
 class Worker(threading.Thread):
@@ -119,7 +99,7 @@ class Worker(threading.Thread):
 
     def import_image(self, client, name):
         up = client.multipart("/api/file/file/uploadFolder", {"currentPath": "/images"},
-                              [("file", f"{name}.tar", docker_archive(f"i{name}"))])
+                              [("file", f"{name}.tar", archives.docker_archive([archives.tar({"etc/tag": name.encode() * 500})]))])
         if up.status != 200 or client.post("/docker/image/upload", {"imageName": f"img/{name}", "userId": self.user_id}).status != 200:
             return
         answer = client.post("/docker/image/uploadOld", {"userId": self.user_id, "imageName": f"img/{name}",

@@ -130,15 +130,15 @@ def test_a_token_ends_with_its_account(server, secret):
 
 
 def test_a_token_ends_with_the_password_it_was_asked_for_with(server):
-    dora = server.new_user("dora")
-    mine = registry.Repository(server, dora, "a", owner="dora")
+    edna = server.new_user("edna")
+    mine = registry.Repository(server, edna, "a", owner="edna")
     mine.push(Image.make(), "v1")
     bearer = {"Authorization": f"Bearer {get_token(mine, [f'repository:{mine.name}:pull']).json['token']}"}
     assert mine.request("GET", mine.at("manifests/v1"), headers=bearer).status == 200
-    dora.post("/api/v1/me/password", {"currentPassword": lathe.USER_PASSWORD, "newPassword": "another good horse"}).gone()
+    edna.post("/api/v1/me/password", {"currentPassword": lathe.USER_PASSWORD, "password": "another good horse"}).gone()
     assert mine.request("GET", mine.at("manifests/v1"), headers=bearer).status == 401
     assert get_token(mine).status == 401
-    mine = registry.Repository(server, dora, "a", owner="dora", password="another good horse")
+    mine = registry.Repository(server, edna, "a", owner="edna", password="another good horse")
     assert get_token(mine).status == 200
 
 

@@ -10,6 +10,7 @@ import tempfile
 
 import pytest
 
+import daemons
 import lathe
 import registry
 from registry import Image, digest
@@ -176,30 +177,9 @@ def test_podman_pushes_and_pulls(server, li, address, home, archive, short_folde
 # docker
 
 @pytest.fixture(scope="module")
-def docker(home, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("dockerd")
-    socket = folder / "docker.sock"
-    with open(folder / "log", "wb") as log:
-        daemon = subprocess.Popen(
-            ["dockerd", "--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile", folder / "pid",
-             "-H", f"unix://{socket}", "--storage-driver", "vfs", "--bridge", "none", "--iptables=false"],
-            stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=home)
-
-    def docker(*words, **options):
-        return run("docker", "-H", f"unix://{socket}", *words, env=home, **options)
-
-    try:
-        lathe.wait_until(lambda: daemon.poll() is not None or docker("version", check=False).returncode == 0, 60,
-                         "dockerd's start")
-        assert daemon.poll() is None, (folder / "log").read_text()[-4000:]
-        yield docker
-    finally:
-        daemon.terminate()
-        try:
-            daemon.wait(60)
-        except subprocess.TimeoutExpired:
-            daemon.kill()
-            daemon.wait(30)
+def docker(home):
+    with daemons.Daemon("docker") as daemon:
+        yield lambda *words, **options: run("docker", "-H", f"unix://{daemon.socket}", *words, env=home, **options)
 
 
 def test_docker_pushes_and_pulls(server, li, address, docker, archive):
@@ -226,37 +206,9 @@ def test_docker_pushes_and_pulls(server, li, address, docker, archive):
 # containerd
 
 @pytest.fixture(scope="module")
-def ctr(home, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("containerd")
-    socket = folder / "containerd.sock"
-    (folder / "config.toml").write_text(f"""version = 2
-root = "{folder}/root"
-state = "{folder}/state"
-disabled_plugins = ["io.containerd.grpc.v1.cri"]
-[grpc]
-address = "{socket}"
-[ttrpc]
-address = "{folder}/ttrpc.sock"
-""")
-    with open(folder / "log", "wb") as log:
-        daemon = subprocess.Popen(["containerd", "-c", folder / "config.toml"], stdin=subprocess.DEVNULL, stdout=log,
-                                  stderr=log, env=home)
-
-    def ctr(*words, **options):
-        return run("ctr", "-a", socket, *words, env=home, **options)
-
-    try:
-        lathe.wait_until(lambda: daemon.poll() is not None or ctr("version", check=False).returncode == 0, 60,
-                         "containerd's start")
-        assert daemon.poll() is None, (folder / "log").read_text()[-4000:]
-        yield ctr
-    finally:
-        daemon.terminate()
-        try:
-            daemon.wait(60)
-        except subprocess.TimeoutExpired:
-            daemon.kill()
-            daemon.wait(30)
+def ctr(home):
+    with daemons.Daemon("containerd") as daemon:
+        yield lambda *words, **options: run("ctr", "-a", daemon.socket, *words, env=home, **options)
 
 
 def test_containerd_pushes_and_pulls(server, li, address, ctr, archive):

@@ -1,6 +1,5 @@
 """Archives that are wrong, or meant to do harm, are refused with the reason, and leave nothing behind."""
 
-import io
 import json
 import tarfile
 import zlib
@@ -9,25 +8,10 @@ import pytest
 
 import lathe
 import registry
+from archives import entry, tar
 from registry import Image, digest
 
 IMAGE = Image.make()
-
-
-def entry(name, data=b"", kind=tarfile.REGTYPE, link="", **more):
-    info = tarfile.TarInfo(name)
-    info.type, info.linkname, info.size = kind, link, len(data)
-    for key, value in more.items():
-        setattr(info, key, value)
-    return info, data
-
-
-def tar(*entries, pax=False):
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w", format=tarfile.PAX_FORMAT if pax else tarfile.GNU_FORMAT) as archive:
-        for info, data in entries:
-            archive.addfile(info, io.BytesIO(data) if data else None)
-    return out.getvalue()
 
 
 def docker(image=IMAGE, layers=None, saved=None, config=None):

@@ -1,10 +1,7 @@
-"""A Docker or a Podman of the tests' own, on a socket and in directories of its own, and small images for it."""
+"""A Docker, a Podman or a containerd of the tests' own, on a socket and in directories of its own, and small images."""
 
-import hashlib
 import http.client
-import io
 import json
-import os
 import pathlib
 import shutil
 import signal
@@ -13,6 +10,8 @@ import subprocess
 import tarfile
 import tempfile
 
+import archives
+from archives import entry, tar
 from lathe import wait_until
 
 APPLETS = """sh cat cut chmod echo env false grep head httpd id kill ls mkdir printf pwd rm seq setsid sleep sort tail
@@ -20,7 +19,7 @@ APPLETS = """sh cat cut chmod echo env false grep head httpd id kill ls mkdir pr
 
 
 class Daemon:
-    """`dockerd` or `podman system service`, as root. Use it with `with`."""
+    """`dockerd`, `podman system service` or `containerd`, as root. Use it with `with`."""
 
     def __init__(self, kind, folder=None):
         self.kind = kind
@@ -46,6 +45,12 @@ class Daemon:
             command = ["dockerd", "--data-root", folder / "data", "--exec-root", folder / "exec", "--pidfile",
                        folder / "pid", "--bridge=none", "--iptables=false", "--ip6tables=false", "--live-restore",
                        "-H", f"unix://{self.socket}"]
+        elif self.kind == "containerd":
+            (folder / "config.toml").write_text(
+                f'version = 2\nroot = "{folder}/root"\nstate = "{folder}/state"\n'
+                'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
+                f'[grpc]\naddress = "{self.socket}"\n[ttrpc]\naddress = "{folder}/ttrpc.sock"\n')
+            command = ["containerd", "-c", folder / "config.toml"]
         else:
             command = ["podman", "--root", folder / "data", "--runroot", folder / "run", "--tmpdir", folder / "tmp",
                        "system", "service", "--time", "0", f"unix://{self.socket}"]
@@ -84,6 +89,8 @@ class Daemon:
             pid.unlink()
 
     def answers(self):
+        if self.kind == "containerd":
+            return subprocess.run(["ctr", "-a", self.socket, "version"], capture_output=True).returncode == 0
         try:
             return self.get("/version")[0] == 200
         except OSError:
@@ -115,48 +122,19 @@ class Daemon:
         return self.get("/containers/json?all=true")[1]
 
 
-def _add(archive, name, data=b"", kind=tarfile.REGTYPE, mode=0o755, link=""):
-    info = tarfile.TarInfo(name)
-    info.type, info.mode, info.size, info.linkname = kind, mode, len(data), link
-    archive.addfile(info, io.BytesIO(data))
-
-
-def busybox_layer():
-    """A root file system of Debian's busybox-static, as a tar."""
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for name in ("bin", "etc", "dev", "proc", "sys", "var"):
-            _add(archive, name, kind=tarfile.DIRTYPE)
-        _add(archive, "tmp", kind=tarfile.DIRTYPE, mode=0o1777)
-        _add(archive, "bin/busybox", pathlib.Path("/bin/busybox").read_bytes())
-        for name in APPLETS:
-            _add(archive, f"bin/{name}", kind=tarfile.SYMTYPE, link="busybox")
-        _add(archive, "etc/inside", b"of the image\n", mode=0o644)
-    return out.getvalue()
-
-
-def write_docker_archive(path, layer):
-    """What `docker save` would write for an image of one layer, which is a tar file."""
-    with open(layer, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    config = json.dumps({"architecture": "amd64" if os.uname().machine == "x86_64" else "arm64", "os": "linux",
-                         "config": {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
-                                    "Cmd": ["/bin/sh"]},
-                         "rootfs": {"type": "layers", "diff_ids": ["sha256:" + digest]}}).encode()
-    name = hashlib.sha256(config).hexdigest() + ".json"
-    with tarfile.open(path, mode="w") as archive:
-        archive.add(layer, "layer.tar")
-        _add(archive, name, config, mode=0o644)
-        _add(archive, "manifest.json", json.dumps(
-            [{"Config": name, "RepoTags": ["test:1.0"], "Layers": ["layer.tar"]}]).encode(), mode=0o644)
+def busybox_layer(**files):
+    """A root file system of Debian's busybox-static, as a tar; `files` in /etc besides."""
+    folders = [entry(name, kind=tarfile.DIRTYPE) for name in ("bin", "etc", "dev", "proc", "sys", "var")]
+    links = [entry(f"bin/{name}", kind=tarfile.SYMTYPE, link="busybox") for name in APPLETS]
+    contents = {"inside": b"of the image\n", **files}
+    return tar(*folders, entry("tmp", kind=tarfile.DIRTYPE, mode=0o1777),
+               entry("bin/busybox", pathlib.Path("/bin/busybox").read_bytes()), *links,
+               *(entry(f"etc/{name}", data, mode=0o644) for name, data in contents.items()))
 
 
 def docker_archive(layer):
-    """The same in memory, of a layer in memory."""
-    with tempfile.TemporaryDirectory(prefix="lathe-image-") as folder:
-        (pathlib.Path(folder) / "layer").write_bytes(layer)
-        write_docker_archive(pathlib.Path(folder) / "image.tar", pathlib.Path(folder) / "layer")
-        return (pathlib.Path(folder) / "image.tar").read_bytes()
+    """An archive with an image of one layer."""
+    return archives.docker_archive([layer])
 
 
 def import_image(user, name, archive, tag="1.0"):

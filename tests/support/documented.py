@@ -12,13 +12,12 @@ An example is a request as the document writes it (`json`, `query`, `form`, `pat
 """
 
 import copy
-import io
 import json
 import pathlib
 import re
 import struct
-import tarfile
 
+import archives
 import lathe
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / "api/examples"
@@ -127,30 +126,6 @@ def failure(path, status, message):
     return {"success": False, **dict.fromkeys(numbers, number), "message": message, payload: None}
 
 
-def docker_archive(tag="zjm/a:1", content=b"#!/bin/sh\necho hello\n"):
-    """What `docker save` writes, of an image with one file."""
-    import hashlib
-
-    def tar(files):
-        out = io.BytesIO()
-        with tarfile.open(fileobj=out, mode="w") as archive:
-            for name, data in files.items():
-                info = tarfile.TarInfo(name)
-                info.size, info.mode = len(data), 0o755
-                archive.addfile(info, io.BytesIO(data))
-        return out.getvalue()
-
-    layer = tar({"bin/hello": content})
-    config = json.dumps({
-        "architecture": "amd64", "os": "linux", "created": "2023-11-09T03:06:42Z",
-        "config": {"Cmd": ["/bin/hello"], "Env": ["PATH=/bin"]},
-        "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer).hexdigest()]},
-    }).encode()
-    name = hashlib.sha256(config).hexdigest() + ".json"
-    manifest = json.dumps([{"Config": name, "RepoTags": [tag], "Layers": ["layer/layer.tar"]}]).encode()
-    return tar({name: config, "layer/layer.tar": layer, "manifest.json": manifest})
-
-
 def model_files():
     """A model folder that can be read, though nothing was ever learnt by it."""
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 8, "num_hidden_layers": 1,
@@ -192,7 +167,7 @@ class World:
         self.user.language = ""
         self.made = {"user.id": self.user.id, "other.id": self.other.id}
         self.upload("/", {
-            "dzq/aios-busybox222.tar": docker_archive(),
+            "dzq/aios-busybox222.tar": archives.docker_archive([archives.tar({"bin/hello": b"#!/bin/sh\necho hello\n"})], tag="zjm/a:1"),
             **{f"lightgbm/{name}": data for name, data in model_files().items()},
             **{f"llama2-13b/{name}": data for name, data in model_files().items()},
             "data/train/a.jsonl": b'{"text": "hello"}\n', "code/train.py": b"print('trained')\n",

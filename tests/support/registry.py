@@ -6,25 +6,19 @@
 """
 
 import base64
-import hashlib
-import io
 import json
 import os
 import re
-import tarfile
 import urllib.parse
 
 import lathe
+from archives import digest, image_config, tar  # noqa: F401 (tests say registry.tar)
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
 EMPTY = "application/vnd.oci.empty.v1+json"
-
-
-def digest(data):
-    return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
 def described(data, kind, **more):
@@ -35,24 +29,12 @@ def basic(name, password):
     return "Basic " + base64.b64encode(f"{name}:{password}".encode()).decode()
 
 
-def tar(files):
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as archive:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(data), 0o755
-            archive.addfile(info, io.BytesIO(data))
-    return out.getvalue()
-
-
 class Image:
     """The documents and layers of an image."""
 
     def __init__(self, layers, architecture="amd64", kind=MANIFEST, **more):
         self.layers = layers
-        self.config = json.dumps({
-            "architecture": architecture, "os": "linux", "config": {"Cmd": ["/bin/sh"], "Env": ["A=b"]},
-            "rootfs": {"type": "layers", "diff_ids": [digest(layer) for layer in layers]}}).encode()
+        self.config = image_config(layers, architecture, Cmd=["/bin/sh"], Env=["A=b"])
         self.kind = kind
         self.manifest = json.dumps({"schemaVersion": 2, "mediaType": kind, "config": described(self.config, CONFIG),
                                     "layers": [described(layer, LAYER) for layer in layers], **more}).encode()
