@@ -159,7 +159,7 @@ Result<std::unique_ptr<Fetcher>> Fetcher::make() {
                  {"服务器未安装 libcurl（Debian 的 libcurl4 包），无法从其他仓库拉取镜像",
                   "the server's machine has no libcurl (Debian's package libcurl4), which pulls images from "
                   "other registries"}};
-  return std::unique_ptr<Fetcher>(new Fetcher(std::unique_ptr<State>(new State{*curl, handle})));
+  return std::unique_ptr<Fetcher>(new Fetcher(std::make_unique<State>(State{*curl, handle})));
 }
 
 std::string_view Fetcher::Head::get(std::string_view name) const {
