@@ -8,10 +8,15 @@ Its peers do no more than pass requests on over kept connections.
 
 Figures: processor time per request (from the scheduler's own account, which hardly depends on the load beside
 it), requests a second and the 99th percentile, each as Lathe's part of the better peer's; then what a proxy adds to
-1,000 token streams, and what an idle connection costs.
+1,000 token streams, what an idle connection costs, how exactly traffic is split, and how soon a change of shares is
+in effect.
+
+The peers write their access logs as they are set up where they serve much: nginx through a buffer, with a line that
+tells about as much as Lathe's; HAProxy by its httplog format to a file, which it can only write line by line.
 """
 
 import argparse
+import concurrent.futures
 import contextlib
 import json
 import os
@@ -29,10 +34,12 @@ import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-sys.path.insert(0, str(ROOT / "tests/support"))
+sys.path[:0] = [str(ROOT / "tests/support"), str(ROOT / "bench/support")]
 from lathe import Server, wait_until  # noqa: E402
+from measure import figure, free_port, processor_seconds, resident_mib  # noqa: E402
 
 PROXY_CPU, LOAD_CPU = "0", "1"
+OTHER_SERVICES = 200
 BODY = "x" * 1024
 UPSTREAM = """
 daemon off; master_process off; pid /tmp/upstream.pid; error_log /dev/stderr error;
@@ -45,31 +52,16 @@ http {
 """.replace("BODY", BODY)
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def allow_descriptors(count):
+    """For this process and all it starts, as far as it may."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(ValueError, PermissionError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, max(hard, count)))
 
 
 def listens(port):
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def processor_seconds(pid):
-    """Of all its threads, from the scheduler."""
-    total = 0
-    for task in pathlib.Path(f"/proc/{pid}/task").iterdir():
-        try:
-            total += int((task / "schedstat").read_text().split()[0])
-        except FileNotFoundError:
-            pass
-    return total / 1e9
-
-
-def resident_bytes(pid):
-    text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return int(re.search(r"^Pss:\s+(\d+)", text, re.M).group(1)) * 1024
 
 
 class Proxy:
@@ -106,9 +98,10 @@ class Nginx(Proxy):
         f = self.folder
         (f / "conf").write_text(f"""
 daemon off; master_process off; pid {f}/pid; error_log {f}/error error; 
-events {{ worker_connections 19000; multi_accept on; }}
+events {{ worker_connections 45000; multi_accept on; }}
 http {{
-  access_log {f'{f}/access' if self.log else 'off'};
+  log_format timed '$time_iso8601 $request $status $body_bytes_sent $request_time $remote_addr $upstream_addr';
+  access_log {f'{f}/access timed buffer=64k flush=100ms' if self.log else 'off'};
   keepalive_requests 1000000000; keepalive_timeout 600s; tcp_nodelay on;
   client_body_temp_path {f}/b; proxy_temp_path {f}/p; fastcgi_temp_path {f}/f; uwsgi_temp_path {f}/u; scgi_temp_path {f}/s;
   upstream back {{ server 127.0.0.1:{self.upstream}; keepalive 2048; keepalive_requests 1000000000; keepalive_timeout 600s; }}
@@ -126,11 +119,16 @@ http {{
 class HaProxy(Proxy):
     name = "haproxy"
 
+    @staticmethod
+    def most():
+        """It refuses to start where it may not have two descriptors for each connection."""
+        return min(22000, (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1000) // 2)
+
     def command(self):
         (self.folder / "conf").write_text(f"""
 global
   nbthread 1
-  maxconn 9000
+  maxconn {self.most()}
   tune.http.maxhdr 128
   {'log stdout format raw local0' if self.log else ''}
 defaults
@@ -178,7 +176,7 @@ class Lathe:
                 "command": self.command, "cpu": 1, "memory": 1, "image": "host", "rate": rate,
                 "predictMinReplicas": 1, "predictMaxReplicas": 1, "reqMethod": "rest",
                 "volumes": volumes} for rate in self.rates]})
-        self.id = made.payload["id"]
+        self.id, self.versions = made.payload["id"], made.payload["modelServerVersionIds"]
 
         def ready():
             replicas = self.server.admin.get(f"/api/v1/deployments/{self.id}/replicas").ok()["items"]
@@ -226,6 +224,7 @@ def wrk(proxy, connections, seconds):
 
 
 LOAD_HEADERS = {}
+KINDS = ["requests", "streams", "idle", "split", "change"]
 
 
 def compare(proxies, rounds, connections, seconds):
@@ -267,21 +266,69 @@ def compare_streams(proxies, direct_port, program, count):
 
 
 def idle_memory(proxies, count):
-    """Each connection has made one request."""
-    print(f"\nmemory of {count} idle connections")
+    """Each connection has made one request, and says nothing for some seconds. What the kernel holds of it is the
+    same for all. nginx has made room for all the connections it may have before the first one comes."""
+    print("\nmemory of idle connections")
     for proxy in proxies:
-        before, kept = resident_bytes(proxy.pid), []
+        number_of = min(count, proxy.most()) if isinstance(proxy, HaProxy) else count
+        before, kept = resident_mib(proxy.pid), []
         head = "".join(f"{name}: {value}\r\n" for name, value in proxy.headers.items())
         ask = f"GET {proxy.path} HTTP/1.1\r\nHost: h\r\n{head}\r\n".encode()
-        for _ in range(count):
-            one = socket.create_connection(("127.0.0.1", proxy.port))
+        for number in range(number_of):
+            # One address has not ports enough.
+            one = socket.create_connection(("127.0.0.1", proxy.port), source_address=(f"127.0.1.{number // 10000 + 1}", 0))
             one.sendall(ask)
             while not one.recv(65536).endswith(b"x"):
                 pass
             kept.append(one)
-        print(f"{proxy.name:10} {(resident_bytes(proxy.pid) - before) / count:8.0f} bytes a connection")
+        time.sleep(3)
+        after = resident_mib(proxy.pid)
+        print(f"{proxy.name:10} {(after - before) * (1 << 20) / number_of:8.0f} bytes for each of {number_of} "
+              f"({before:.1f} MiB before, {after:.1f} MiB with them)")
         for one in kept:
             one.close()
+
+
+def change_shares(command, binary, changes):
+    """Shares changed under full load, among other services: how long the call takes, after whose answer every request
+    goes by the new shares; no request may fail."""
+    lathe = Lathe(False, command, binary, rates=(90, 10))
+    try:
+        lathe.start()
+        LOAD_HEADERS.clear()
+        LOAD_HEADERS.update(lathe.headers)
+        admin = lathe.server.admin
+        for number in range(OTHER_SERVICES):
+            admin.post("/model/modelServer/createModelServer", {
+                "modelServer": {"name": f"other-{number}"}, "modelServerVersions": [
+                    {"command": "true # $PORT", "cpu": 1, "memory": 1, "image": "host", "rate": 100}]}).payload
+
+        def counts():
+            items = admin.get(f"/api/v1/deployments/{lathe.id}/metrics").ok()["items"]
+            by_version = {item["versionId"]: item["requests"] for item in items}
+            return [by_version[version] for version in lathe.versions]
+
+        took = []
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            load = pool.submit(wrk, lathe, 64, changes // 4 + 3)
+            time.sleep(1)
+            for turn in range(changes):
+                shares = (10, 90) if turn % 2 == 0 else (90, 10)
+                begun = time.perf_counter()
+                admin.patch(f"/api/v1/deployments/{lathe.id}", {"versions": [
+                    {"id": version, "rate": share} for version, share in zip(lathe.versions, shares)]}).ok()
+                took.append((time.perf_counter() - begun) * 1e3)
+                before = counts()
+                time.sleep(0.1)
+                each = [now - then for now, then in zip(counts(), before)]
+                assert sum(each) > 100 and abs(each[0] / sum(each) * 100 - shares[0]) < 1, (shares, each)
+            figures = load.result()  # raises if a request failed
+        print(f"\n{changes} changes of shares at {figures['rate']:.0f} requests/s, among {OTHER_SERVICES} other services, "
+              "no request failed")
+        figure("in effect within, median", statistics.median(took), "ms")
+        figure("in effect within, at most", max(took), "ms", ("<=", 100))
+    finally:
+        lathe.stop()
 
 
 def split(command, binary):
@@ -308,17 +355,18 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=4, help="of one measurement")
     parser.add_argument("--connections", type=int, default=64)
-    parser.add_argument("--only", choices=["requests", "streams", "idle", "split"])
+    parser.add_argument("--only", choices=KINDS)
     options = parser.parse_args()
     binary = os.path.abspath(os.environ["LATHE_BINARY"])
     for program in ("nginx", "haproxy", "wrk", "taskset"):
         if not shutil.which(program):
             sys.exit(f"{program} is missing: ./dev setup installs it")
     print("load before:", *os.getloadavg())
+    allow_descriptors(50000)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="lathe-bench-"))
     command = f"cat > /tmp/upstream.conf <<END\n{UPSTREAM.replace('PORT', '${port}')}\nEND\nexec taskset -c {LOAD_CPU} nginx -c /tmp/upstream.conf"
     program = ROOT / "build/release/bench_gateway"
-    wanted = [options.only] if options.only else ["requests", "streams", "idle", "split"]
+    wanted = [options.only] if options.only else KINDS
     upstream = command
     for log in (False, True) if {"requests", "idle"} & set(wanted) else ():
         with running(folder, binary, command, log) as started:
@@ -326,17 +374,18 @@ def main():
                 print("\nwith an access log" if log else "\nwithout an access log")
                 compare(started, options.rounds, options.connections, options.seconds)
             if "idle" in wanted and not log:
-                # HAProxy's buffers and this machine's limit on descriptors allow no more for all three.
-                few = min(20000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1500)
-                idle_memory([one for one in started if one.name != "haproxy"], few)
+                idle_memory(started, min(20000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1500))
     if "streams" in wanted:
         Nginx.buffering = "off"
         command = ("cp /workspace/bench/program /tmp/program; chmod +x /tmp/program; "
                    f"exec taskset -c {LOAD_CPU} /tmp/program upstream $PORT")
         with running(folder / "streams", binary, command, False, program) as started:
             compare_streams(started, started[0].replica["port"], program, 1000)
+    apart = upstream.replace("/tmp/upstream.conf", "/tmp/upstream-$PORT.conf")
     if "split" in wanted:
-        split(upstream.replace("/tmp/upstream.conf", "/tmp/upstream-$PORT.conf"), binary)
+        split(apart, binary)
+    if "change" in wanted:
+        change_shares(apart, binary, 40)
     shutil.rmtree(folder)
     print("load after:", *os.getloadavg())
 

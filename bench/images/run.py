@@ -27,6 +27,7 @@ import time
 import zlib
 
 import lathe
+import measure
 
 SHARES = (0.5, 0.25, 0.125, 0.0625, 0.0625)  # layers are of many sizes
 
@@ -135,12 +136,6 @@ def timed(action):
     return time.monotonic() - start
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 class Ours:
     """The server, with the archive among a user's files."""
 
@@ -174,15 +169,12 @@ class Ours:
 
     def memory(self, reset=False):
         """Peak resident MiB since the last reset."""
-        pid = self.server.process.pid
         if reset:
-            pathlib.Path(f"/proc/{pid}/clear_refs").write_text("5")
-        status = pathlib.Path(f"/proc/{pid}/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+            measure.forget_peak(self.server.process.pid)
+        return measure.peak_mib(self.server.process.pid)
 
     def cpu(self):
-        fields = pathlib.Path(f"/proc/{self.server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return measure.cpu_seconds(self.server.process.pid)
 
 
 class Docker:
@@ -311,7 +303,7 @@ def bench_push(folder, mib, rounds):
             results["Lathe /v2/"].append(timed(lambda: push(
                 "--dest-creds", f"bench:{key}", f"docker://{address}/bench/image{number}:v1")))
             ours.clear(f"image{number}")
-            root, port = folder / "docker-registry", free_port()
+            root, port = folder / "docker-registry", measure.free_port()
             (folder / "registry.yml").write_text(json.dumps({
                 "version": 0.1, "log": {"level": "error"}, "storage": {"filesystem": {"rootdirectory": str(root)}},
                 "http": {"addr": f"127.0.0.1:{port}"}}))

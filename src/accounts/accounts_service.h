@@ -13,6 +13,7 @@
 #include "accounts/identity_cache.h"
 #include "accounts/login_limiter.h"
 #include "accounts/passwords.h"
+#include "accounts/recent_callers.h"
 
 namespace lathe::accounts {
 
@@ -66,7 +67,11 @@ class Service final : public Accounts {
  private:
   Result<Credential> look_up(const std::string& token_hash, bool is_key, Time now);
   bool expired(const Credential& credential, Time now) const;
+  /// How old the mark of its last use may get.
+  Duration touch_every(const Credential& credential) const;
   void touch(const std::string& token_hash, const Credential& credential, Time now);
+  /// Until when, if nobody changes the account, the credential counts and asks for nothing to be written.
+  Time valid_until(const Credential& credential) const;
   Result<User> user_of_field(std::string_view id, std::string_view field);
   /// After a change of the user is committed.
   void forget(const std::string& user_id);
@@ -79,6 +84,7 @@ class Service final : public Accounts {
   Passwords passwords_;
   LoginLimiter limiter_;
   IdentityCache cache_;
+  RecentCallers recent_;
   const std::string salt_ = random_hex(16);  ///< for passwords in the cache
   std::vector<DeletionGuard> guards_;
 

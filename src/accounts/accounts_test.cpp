@@ -148,6 +148,19 @@ TEST_F(AccountsTest, WhatIsTakenAwayIsGoneFromMemoryToo) {
   EXPECT_FALSE(valid(key->secret));
 }
 
+TEST_F(AccountsTest, AChangeIsSeenByWhateverIsKeptElsewhere) {
+  IdentityCache cache;
+  for (const auto& forget :
+       {+[](IdentityCache& c) { c.forget_token("hash"); }, +[](IdentityCache& c) { c.forget_user("7"); }}) {
+    cache.put("hash", {.who = {"7", "li", false}}, cache.epoch());
+    const auto before = cache.epoch();
+    EXPECT_TRUE(cache.find("hash", Time{}));
+    forget(cache);
+    EXPECT_GE(cache.epoch(), before + 2) << "once before the token is gone and once after";
+    EXPECT_FALSE(cache.find("hash", Time{}));
+  }
+}
+
 TEST_F(AccountsTest, ATokenReadBeforeAChangeIsNotRememberedAfterIt) {
   IdentityCache cache;
   Credential credential{.who = {"7", "li", false}};

@@ -65,14 +65,17 @@ std::string token_hash(std::string_view token) {
 Result<http::Identity> Service::authenticate(const http::Request& request) {
   const auto header = request.headers.get("authorization");
   if (header.empty()) return http::Identity{};
+  const Time now = clock_.now();
+  const std::uint64_t epoch = cache_.epoch();
+  if (auto known = recent_.find(header, now, epoch)) return std::move(*known);
   const Presented given = TRY(presented(header));
   const std::string hash = token_hash(given.token);
-  const Time now = clock_.now();
   Credential found = TRY(look_up(hash, given.token.starts_with(kKeyPrefix), now));
   if (expired(found, now)) return not_valid();
   if (!given.user_name.empty() && store::name_key(given.user_name) != store::name_key(found.who.user_name))
     return not_valid();
   touch(hash, found, now);
+  recent_.put(header, found.who, valid_until(found), epoch);
   return std::move(found.who);
 }
 
@@ -133,8 +136,19 @@ bool Service::expired(const Credential& credential, Time now) const {
   return !credential.is_key && now - credential.last_used >= options_.sessions.idle;
 }
 
+Duration Service::touch_every(const Credential& credential) const {
+  return credential.is_key ? kTouchEvery : std::min(kTouchEvery, options_.sessions.idle / 10);
+}
+
+Time Service::valid_until(const Credential& credential) const {
+  // A session is idle for less than its limit as long as its mark is younger than touch_every.
+  const Time until =
+      std::min(credential.read_at + IdentityCache::kFresh, credential.last_used + touch_every(credential));
+  return credential.expires_at ? std::min(until, *credential.expires_at) : until;
+}
+
 void Service::touch(const std::string& token_hash, const Credential& credential, Time now) {
-  const Duration every = credential.is_key ? kTouchEvery : std::min(kTouchEvery, options_.sessions.idle / 10);
+  const Duration every = touch_every(credential);
   if (now - credential.last_used < every || !cache_.touch(token_hash, now, every)) return;
   const auto written = db_.write([&](db::Transaction& tx) -> Result<void> {
     if (credential.is_key) {

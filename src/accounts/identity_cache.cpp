@@ -43,11 +43,14 @@ bool IdentityCache::touch(const std::string& token_hash, Time now, Duration ever
   return true;
 }
 
+// The epoch is raised before, for what is being read from the database, and after, for what was found here
+// until just now and is kept elsewhere.
 void IdentityCache::forget_token(const std::string& token_hash) {
   ++epoch_;
   Shard& part = shard(token_hash);
   const std::lock_guard lock(part.mutex);
   part.entries.erase(token_hash);
+  ++epoch_;
 }
 
 void IdentityCache::forget_user(std::string_view user_id) {
@@ -56,6 +59,7 @@ void IdentityCache::forget_user(std::string_view user_id) {
     const std::lock_guard lock(part.mutex);
     std::erase_if(part.entries, [&](const auto& item) { return item.second.who.user_id == user_id; });
   }
+  ++epoch_;
 }
 
 }  // namespace lathe::accounts

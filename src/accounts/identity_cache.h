@@ -33,7 +33,8 @@ class IdentityCache {
   static constexpr Duration kFresh = std::chrono::seconds{30};
 
   std::optional<Credential> find(const std::string& token_hash, Time now);
-  /// Take it before reading from the database, and give it to `put`.
+  /// Take it before reading from the database, and give it to `put`. Whatever was found here before a change
+  /// was found in an earlier epoch than the one after it.
   std::uint64_t epoch() const { return epoch_.load(); }
   void put(const std::string& token_hash, const Credential& credential, std::uint64_t epoch);
   /// Marks the token as used now if the last mark is older than `every`; true: the caller writes it down.

@@ -1,7 +1,13 @@
 #include "base/log.h"
 
+#include <poll.h>
+#include <spdlog/details/console_globals.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <mutex>
 
 namespace lathe::log {
 
@@ -38,6 +44,25 @@ void set_level(Level level) {
 }
 void write(Level level, std::string_view message) {
   logger().log(spd(level), "{}", message);
+}
+bool enabled(Level level) {
+  return logger().should_log(spd(level));
+}
+
+void write_lines(std::string_view lines) {
+  // The sink's own: standard error is written to by nobody else, and without a buffer.
+  const std::lock_guard lock(spdlog::details::console_mutex::mutex());
+  while (!lines.empty()) {
+    const ssize_t wrote = ::write(STDERR_FILENO, lines.data(), lines.size());
+    if (wrote > 0) {
+      lines.remove_prefix(static_cast<std::size_t>(wrote));
+    } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+      pollfd ready{.fd = STDERR_FILENO, .events = POLLOUT, .revents = 0};
+      if (::poll(&ready, 1, -1) < 0 && errno != EINTR) return;
+    } else if (errno != EINTR) {
+      return;  // there is nobody to tell it to
+    }
+  }
 }
 
 }  // namespace lathe::log

@@ -14,6 +14,11 @@ enum class Level { debug, info, warning, error };
 /// Lines below `level` are dropped. Called once at start.
 void set_level(Level level);
 void write(Level level, std::string_view message);
+/// Would a line of this level be written?
+bool enabled(Level level);
+/// Lines that are made already, each with its end, in one go and not between the parts of another line. For
+/// who makes too many for `write`.
+void write_lines(std::string_view lines);
 
 template <class... Args>
 void info(fmt::format_string<Args...> format, Args&&... args) {

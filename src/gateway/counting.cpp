@@ -74,6 +74,7 @@ Target::Target(Upstream to, const std::string& service, const std::string& versi
       serial(next_serial()),
       service_id(service),
       version_id(version),
+      log_words(" service=" + service + " version=" + version + " replica=" + upstream.id),
       registry(owner) {
   auto& v4 = reinterpret_cast<sockaddr_in&>(address);
   auto& v6 = reinterpret_cast<sockaddr_in6&>(address);

@@ -55,6 +55,7 @@ struct Target {
   socklen_t address_size = 0;  ///< 0: not an IP address
   std::string authority;       ///< for Host
   const std::string service_id, version_id;
+  const std::string log_words;  ///< the three ids, for the access log
   Registry* const registry;
   Level in_flight;
   std::atomic<bool> routed{true};

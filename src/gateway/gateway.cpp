@@ -54,6 +54,7 @@ class Proxy final : public Gateway, public http::IoHandler {
 
   void listen(Events events) override { router_.listen(std::move(events)); }
   void set_routes(std::vector<ServiceRoute> services) override { router_.set_routes(std::move(services)); }
+  void set_route(ServiceRoute service) override { router_.set_route(std::move(service)); }
   Load load() const override { return router_.registry().load(); }
   std::uint64_t in_flight(const std::string& upstream_id) const override {
     return router_.registry().in_flight(upstream_id);
@@ -178,12 +179,7 @@ class Proxy final : public Gateway, public http::IoHandler {
   }
 
   static void note(http::Connection& connection, const Lease& lease) {
-    if (!connection.logs_access()) return;
-    std::string words;
-    words.reserve(128);
-    words.append(" service=").append(lease->service_id).append(" version=").append(lease->version_id);
-    words.append(" replica=").append(lease->upstream.id);
-    connection.annotate(std::move(words));
+    if (connection.logs_access()) connection.annotate(lease->log_words);
   }
 
   void count(const http::Request& head, const http::Identity& caller, const Exchange& exchange) const {

@@ -146,6 +146,8 @@ class Gateway {
   /// under way go on there, and `drained` tells when the last has ended. Held requests of services that now
   /// have an upstream go on at once; of services that are gone, they are answered 404.
   virtual void set_routes(std::vector<ServiceRoute> services) = 0;
+  /// The same for one service, by its id; the others stay as they are.
+  virtual void set_route(ServiceRoute service) = 0;
   virtual Load load() const = 0;
   /// Requests under way at an upstream, routed to or draining. With 0 after set_routes has taken it out, it
   /// may be stopped.

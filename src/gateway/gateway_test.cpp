@@ -149,7 +149,7 @@ TEST_F(GatewayTest, HoldsRequestsUntilAReplicaIsReady) {
   const auto refused = third.answer();
   EXPECT_EQ(refused.status, 503) << "beyond the bound";
   EXPECT_EQ(refused.headers.get("retry-after"), "7");
-  gateway_->set_routes({service({upstream("a", back_.port())})});
+  gateway_->set_route(service({upstream("a", back_.port())}));
   EXPECT_EQ(first.answer().body, "POST /x ok");
   EXPECT_EQ(second.answer().body, "POST /x ok");
   const auto counts = gateway_->load().services.at(0);

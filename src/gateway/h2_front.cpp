@@ -1,6 +1,7 @@
 #include "gateway/h2_front.h"
 
 #include "base/log.h"
+#include "http/access_log.h"
 #include "http/url.h"
 
 namespace lathe::gateway {
@@ -162,9 +163,7 @@ http::Task<Result<void>> H2Front::try_place(std::shared_ptr<H2Call> call) {
     std::string path = place->path;
     while (path.ends_with('/')) path.pop_back();
     path += named.path;
-    if (client_.logs_access())
-      call->note = " service=" + place->lease->service_id + " version=" + place->lease->version_id +
-                   " replica=" + place->lease->upstream.id;
+    if (client_.logs_access()) call->note = place->lease->log_words;
     call->lease = std::move(place->lease);
     call->collected.clear();
     call->head_bytes = 0;
@@ -227,9 +226,14 @@ H2Session::Source H2Front::on_source(int stream, std::span<char> into) {
 
 void H2Front::log(const H2Call& call) const {
   if (!client_.logs_access()) return;
-  const std::chrono::duration<double, std::milli> taken = Moment::clock::now() - call.began;
-  log::info("{} {} {} grpc-status={} {:.1f}ms {} {}{}", call.head.method_text, call.head.path, call.status,
-            call.grpc_status, taken.count(), call.head.peer, call.head.id, call.note);
+  loop().local<http::AccessLog>().add({.method = call.head.method_text,
+                                       .path = call.head.path,
+                                       .status = call.status,
+                                       .grpc_status = call.grpc_status,
+                                       .taken = Moment::clock::now() - call.began,
+                                       .peer = call.head.peer,
+                                       .id = call.head.id,
+                                       .words = call.note});
 }
 
 }  // namespace lathe::gateway

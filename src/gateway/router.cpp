@@ -18,9 +18,16 @@ void Router::listen(Events events) {
 }
 
 void Router::set_routes(std::vector<ServiceRoute> services) {
-  const auto table = registry_.set(std::move(services));
+  release_waiting(*registry_.set(std::move(services)));
+}
+
+void Router::set_route(ServiceRoute service) {
+  release_waiting(*registry_.set_one(std::move(service)));
+}
+
+void Router::release_waiting(const Table& table) {
   std::set<std::string> waiting;
-  for (const auto& [name, service] : table->services())
+  for (const auto& [name, service] : table.services())
     if (!service->has_upstream() && service->route().hold.max_queued > 0)
       waiting.insert(service->state()->id);
   for (const auto& id : room_.services())

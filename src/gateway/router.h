@@ -37,6 +37,7 @@ class Router {
   explicit Router(const Hooks& hooks) : hooks_(hooks) {}
   void listen(Events events);
   void set_routes(std::vector<ServiceRoute> services);
+  void set_route(ServiceRoute service);
   Registry& registry() { return registry_; }
   const Registry& registry() const { return registry_; }
 
@@ -48,6 +49,8 @@ class Router {
 
  private:
   static bool is_unreachable(const Quest& quest, const Service& service, Moment now);
+  /// Those whose wait is over by this table.
+  void release_waiting(const Table& table);
   void begin_waiting(Quest& quest, const Service& service) const;
   http::Task<WaitingRoom::Outcome> hold(Quest& quest, Service& service, Moment until,
                                         std::function<bool()> still_waiting);

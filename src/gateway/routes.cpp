@@ -157,29 +157,63 @@ std::shared_ptr<const Table> Registry::set(std::vector<ServiceRoute> services) {
       std::string name = route.name;
       next->services_[std::move(name)] = make(std::move(route), *before);
     }
-    for (auto it = targets_.begin(); it != targets_.end();) {
-      if (routed.contains(it->first)) {
-        ++it;
-        continue;
-      }
-      draining_.push_back(std::move(it->second));
-      it = targets_.erase(it);
-    }
-    for (const auto& target : draining_) {
-      target->routed = false;
-      if (target->in_flight.now() == 0 && !target->told.exchange(true))
-        drained.push_back(target->upstream.id);
-    }
-    forget_drained();
+    drained = drain([&](const Target& target) { return !routed.contains(target.upstream.id); });
     std::erase_if(gone_, [&](const auto& one) { return !known.contains(one.second.service_id); });
     std::erase_if(states_, [&](const auto& one) {
       return !known.contains(one.first) && one.second->queued.now() == 0;
     });
     table_.store(next);
   }
-  if (drained_)
-    for (const auto& id : drained) drained_(id);
+  tell(drained);
   return next;
+}
+
+std::shared_ptr<const Table> Registry::set_one(ServiceRoute service) {
+  std::vector<std::string> drained;
+  std::shared_ptr<Table> next;
+  {
+    const std::scoped_lock lock(mutex_);
+    const auto before = table_.load();
+    next = std::make_shared<Table>(*before);
+    std::erase_if(next->services_, [&](const auto& one) {
+      const bool same = one.second->state()->id == service.id;
+      if (same) one.second->retire();
+      return same;
+    });
+    std::set<std::string> routed;
+    for (const auto& version : service.versions)
+      for (const auto& upstream : version.upstreams) routed.insert(upstream.id);
+    const std::string id = service.id;
+    std::string name = service.name;
+    next->services_[std::move(name)] = make(std::move(service), *before);
+    drained = drain([&](const Target& target) {
+      return target.service_id == id && !routed.contains(target.upstream.id);
+    });
+    table_.store(next);
+  }
+  tell(drained);
+  return next;
+}
+
+template <class Leaves>
+std::vector<std::string> Registry::drain(Leaves leaves) {
+  std::erase_if(targets_, [&](auto& one) {
+    if (!leaves(*one.second)) return false;
+    draining_.push_back(one.second);
+    return true;
+  });
+  std::vector<std::string> drained;
+  for (const auto& target : draining_) {
+    target->routed = false;
+    if (target->in_flight.now() == 0 && !target->told.exchange(true)) drained.push_back(target->upstream.id);
+  }
+  forget_drained();
+  return drained;
+}
+
+void Registry::tell(const std::vector<std::string>& drained) const {
+  if (!drained_) return;
+  for (const auto& id : drained) drained_(id);
 }
 
 void Registry::forget_drained() {

@@ -101,6 +101,8 @@ class Registry {
  public:
   /// When it returns, no choice gives an upstream that is not in `services`.
   std::shared_ptr<const Table> set(std::vector<ServiceRoute> services);
+  /// The same for the upstreams of this service, by its id.
+  std::shared_ptr<const Table> set_one(ServiceRoute service);
   std::shared_ptr<const Table> table() const { return table_.load(std::memory_order_acquire); }
   Load load() const;
   std::uint64_t in_flight(const std::string& upstream_id) const;
@@ -112,6 +114,10 @@ class Registry {
   void ended(Target& target);
   std::shared_ptr<Target> target_for(const ServiceRoute& service, const VersionRoute& version,
                                      const Upstream& upstream);
+  /// Drains the targets for which `leaves` is true. Gives back the ids of those that had no request.
+  template <class Leaves>
+  std::vector<std::string> drain(Leaves leaves);
+  void tell(const std::vector<std::string>& drained) const;
   std::shared_ptr<Service> make(ServiceRoute route, const Table& before);
   void forget_drained();
 

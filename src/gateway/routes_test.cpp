@@ -43,6 +43,37 @@ TEST_F(Routes, ASmallShareIsSpreadOut) {
   EXPECT_EQ(order, "00100010") << "across tables too";
 }
 
+TEST_F(Routes, OneServiceChangesAndTheOthersStay) {
+  auto other = service({{100, 1}});
+  other.id = "o";
+  other.name = "other";
+  other.versions[0].id = "ov";
+  other.versions[0].upstreams[0].id = "or";
+  registry_.set({service({{90, 1}, {10, 1}}), other});
+  const auto before = registry_.table();
+  std::vector<std::string> drained;
+  registry_.on_drained([&](const std::string& id) { drained.push_back(id); });
+  auto held = choose(*before->find("llm"));
+  ASSERT_EQ(held.version->id, "v0");
+  registry_.set_one(service({{0, 0}, {100, 1}}));
+  const auto after = registry_.table();
+  EXPECT_EQ(after->find("other"), before->find("other"));
+  EXPECT_EQ(choose(*after->find("other")).kind, Service::Choice::Kind::chosen);
+  EXPECT_EQ(choose(*before->find("llm")).kind, Service::Choice::Kind::stale);
+  for (int i = 0; i < 10; ++i) EXPECT_EQ(choose(*after->find("llm")).version->id, "v1");
+  EXPECT_EQ(registry_.in_flight("v0r0"), 1u);
+  EXPECT_TRUE(drained.empty());
+  held = {};
+  EXPECT_EQ(drained, (std::vector<std::string>{"v0r0"}));
+
+  auto renamed = service({{100, 1}});
+  renamed.name = "renamed";
+  registry_.set_one(renamed);
+  EXPECT_EQ(registry_.table()->find("llm"), nullptr);
+  EXPECT_NE(registry_.table()->find("renamed"), nullptr);
+  EXPECT_EQ(registry_.table()->services().size(), 2u);
+}
+
 TEST_F(Routes, AVersionWithoutUpstreamsGetsNothing) {
   Service& llm = set({{50, 0}, {50, 1}});
   for (int i = 0; i < 10; ++i) EXPECT_EQ(choose(llm).version->id, "v1");

@@ -52,7 +52,9 @@ void UsageLedger::record(const http::Request& request, const http::Identity& cal
                          std::string_view service_id, const Usage& usage) {
   const auto key = key_in(request.headers.get("authorization"));
   const std::scoped_lock lock(mutex_);
-  Sum& sum = sums_[Key(caller.user_id, key, service_id)];
+  auto found = sums_.find(KeyView(caller.user_id, key, service_id));
+  if (found == sums_.end()) found = sums_.try_emplace(Key(caller.user_id, key, service_id)).first;
+  Sum& sum = found->second;
   ++sum.requests;
   sum.usage.prompt_tokens += usage.prompt_tokens;
   sum.usage.completion_tokens += usage.completion_tokens;
@@ -60,7 +62,7 @@ void UsageLedger::record(const http::Request& request, const http::Identity& cal
 
 Result<void> UsageLedger::flush() {
   const std::scoped_lock one_at_a_time(flush_mutex_);
-  std::map<Key, Sum> sums;
+  Sums sums;
   {
     const std::scoped_lock lock(mutex_);
     sums.swap(sums_);

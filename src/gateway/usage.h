@@ -40,6 +40,17 @@ class UsageLedger {
   };
   /// User, Authorization field (a key is looked up when it is written down) and service.
   using Key = std::tuple<std::string, std::string, std::string>;
+  using KeyView = std::tuple<std::string_view, std::string_view, std::string_view>;
+  struct Less {
+    using is_transparent = void;
+    static KeyView view(const Key& key) { return key; }
+    static const KeyView& view(const KeyView& key) { return key; }
+    template <class A, class B>
+    bool operator()(const A& a, const B& b) const {
+      return view(a) < view(b);
+    }
+  };
+  using Sums = std::map<Key, Sum, Less>;
   void loop();
 
   db::Database& db_;
@@ -47,7 +58,7 @@ class UsageLedger {
   std::mutex mutex_, flush_mutex_;
   std::condition_variable changed_;
   bool ending_ = false;
-  std::map<Key, Sum> sums_;
+  Sums sums_;
   std::thread thread_;
 };
 

@@ -252,10 +252,10 @@ Response Api::handle(Request& request) {
   return response;
 }
 
-Response Api::failure(const Request& request, const Error& error) {
+Response Api::failure(const Request& request, const Error& error, int status) {
   const auto found = state_->find(request.method, request.path);
   return error_response(found.entry ? *found.entry->route.envelope : envelope_for(request.path), request,
-                        error);
+                        error, status);
 }
 
 const std::vector<Route>& Api::routes() const {

@@ -105,7 +105,7 @@ class Api final : public Handler {
 
   Intake intake(const Request& head) override;
   Response handle(Request& request) override;
-  Response failure(const Request& request, const Error& error) override;
+  Response failure(const Request& request, const Error& error, int status) override;
 
   const std::vector<Route>& routes() const;
   /// OpenAPI 3.1 (https://spec.openapis.org/oas/v3.1.0) of every route.

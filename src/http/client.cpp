@@ -122,7 +122,7 @@ struct Client::State {
       parser.reset();
       for (;;) {
         const auto state = parser.parse(buffer.view());
-        if (state == HeadParser::State::refused) return not_http(parser.refusal().reason);
+        if (state == HeadParser::State::refused) return not_http(parser.refusal().en);
         if (state == HeadParser::State::done) break;
         const auto got = TRY(channel.read(buffer.prepare(kHeadLimits.max_bytes)));
         if (got == 0)

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "http/access_log.h"
 #include "http/url.h"
 
 namespace lathe::http {
@@ -38,8 +39,12 @@ std::string address_of(int fd) {
 /// How a client says that it speaks HTTP/2 without asking (RFC 9113 §3.4).
 constexpr std::string_view kHttp2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-Text head_refused(const Refusal& refusal) {
-  return {std::string("请求无法识别：") + refusal.reason, std::string("bad request: ") + refusal.reason};
+Error head_refused(const Refusal& refusal) {
+  const Code code = refusal.status == 408                            ? Code::deadline_exceeded
+                    : refusal.status == 414 || refusal.status == 431 ? Code::too_large
+                    : refusal.status == 400                          ? Code::invalid_argument
+                                                                     : Code::unsatisfiable;
+  return {code, {std::string("请求无法识别：") + refusal.zh, std::string("bad request: ") + refusal.en}};
 }
 
 }  // namespace
@@ -197,8 +202,11 @@ Task<bool> Connection::read_head() {
     }
     idle_ = false;
     if (got == 0) {
-      const Refusal late{408, "the head did not arrive in time"};
-      if (timed_out_ && !waiting) co_return co_await refuse_head(late);
+      const Refusal late{408, "请求头未在限期内到达", "the head did not arrive in time"};
+      if (timed_out_ && !waiting) {
+        parser_.parse(buffer_.view());  // what it has seen so far may have moved
+        co_return co_await refuse_head(late);
+      }
       co_return false;
     }
     buffer_.commit(got);
@@ -213,10 +221,10 @@ Task<bool> Connection::read_head() {
 }
 
 std::optional<Text> Connection::make_request() {
-  request_ = Request{};
   request_.method_text = parser_.method();
   request_.method = method_named(parser_.method());
   request_.raw_target = parser_.target();
+  request_.headers.reserve(parser_.field_count());
   for (std::size_t i = 0; i < parser_.field_count(); ++i) {
     const auto field = parser_.field(i);
     request_.headers.add(std::string(field.name), std::string(field.value));
@@ -234,6 +242,7 @@ std::optional<Text> Connection::make_request() {
   answer_bytes_ = sent_ = 0;
 
   auto target = parse_target(parser_.origin_target());
+  if (!target) request_.raw_target = parser_.origin_target();
   buffer_.consume(parser_.bytes());
   if (!target) return target.error().message;
   request_.path = std::move(target->path);
@@ -244,11 +253,16 @@ std::optional<Text> Connection::make_request() {
 Task<bool> Connection::refuse_head(Refusal refusal) {
   request_ = Request{};
   request_.peer = peer_;
-  request_.path = "-";
   request_.id = request_id({});
+  std::string_view languages;
+  for (std::size_t i = 0; i < parser_.field_count(); ++i)
+    if (const auto field = parser_.field(i); same_ignoring_case(field.name, "accept-language"))
+      languages = field.value;
+  request_.language = preferred_language(languages);
+  request_.raw_target = parser_.origin_target();
   http10_ = false;
   unread_ = true;
-  response_ = plain_answer(refusal.status, head_refused(refusal), Language::en);
+  response_ = malformed(head_refused(refusal), refusal.status);
   co_await answer_here(true);
   co_return false;
 }
@@ -256,8 +270,7 @@ Task<bool> Connection::refuse_head(Refusal refusal) {
 Task<bool> Connection::serve_request() {
   site_.stats.requests.fetch_add(1, std::memory_order_relaxed);
   if (auto wrong = make_request()) {
-    request_.path = "-";
-    response_ = plain_answer(400, *wrong, request_.language);
+    response_ = malformed({Code::invalid_argument, std::move(*wrong)}, 400);
     unread_ = true;
     co_return co_await answer_here(true);
   }
@@ -415,11 +428,15 @@ Task<> Connection::linger() {
 
 void Connection::log_request(int status) {
   if (!site_.options.access_log) return;
-  const auto taken =
-      std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - started_at_).count();
-  log::info("{} {} {} {} {:.1f}ms {} {}{}{}", request_.method_text.empty() ? "-" : request_.method_text,
-            request_.path, status, answer_bytes_, static_cast<double>(taken) / 1000.0, peer_, request_.id,
-            note_, broken_ ? " (cut)" : "");
+  loop().local<AccessLog>().add({.method = request_.method_text,
+                                 .path = request_.path,
+                                 .status = status,
+                                 .bytes = answer_bytes_,
+                                 .taken = Clock::now() - started_at_,
+                                 .peer = peer_,
+                                 .id = request_.id,
+                                 .words = note_,
+                                 .cut = broken_});
   note_.clear();
 }
 

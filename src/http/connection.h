@@ -88,8 +88,8 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   /// Between requests: a drain may end the wait at once, and so may the idle timeout.
   void wait_idle(bool idle);
   const std::string& peer() const { return peer_; }
-  /// Words for the access log's line.
-  void annotate(std::string words) { note_ = std::move(words); }
+  /// Words for the access log's line, each with a space before it.
+  void annotate(std::string_view words) { note_ = words; }
   bool logs_access() const { return site_.options.access_log; }
   /// True once the client has left or the server drains.
   bool gone() const { return site_.draining.load(std::memory_order_relaxed) || left(); }
@@ -131,7 +131,10 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   void run_job() noexcept override;
   void handle_request(ChannelBody& body);
   void send_answer(Channel& channel);
-  Response failed(const Error& error);
+  /// `status`: where it is not the error's own.
+  Response failed(const Error& error, int status = 0);
+  /// The same of a request whose path is not known, or not to be trusted.
+  Response malformed(const Error& error, int status);
   void arm(std::chrono::milliseconds timeout);
   void disarm() { expiry_ = Clock::time_point::max(); }
   void log_request(int status);
@@ -146,7 +149,7 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   Clock::time_point expiry_ = Clock::time_point::max(), started_at_{};
   bool timed_out_ = false, idle_ = false, first_ = true, unread_ = false, http2_ = false;
 
-  // The request under way.
+  // The request under way; empty between two.
   Request request_;
   Response response_;
   AnswerFrame frame_;

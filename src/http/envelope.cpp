@@ -72,8 +72,8 @@ Response success_response(const Envelope& envelope, int status, std::string_view
   return Response::json(status, wrap(envelope, true, envelope.success_number, message, payload));
 }
 
-Response error_response(const Envelope& envelope, const Request& request, const Error& error) {
-  const int status = http_status(error.code);
+Response error_response(const Envelope& envelope, const Request& request, const Error& error, int status) {
+  if (status == 0) status = http_status(error.code);
   Response response;
   if (&envelope == &kBare) {
     response = Response::json(status, json::print(problem(request, error, status)));

@@ -30,8 +30,9 @@ const Envelope& envelope_for(std::string_view path);
 /// `payload` is JSON text; "" is none: 204 without a body of kBare, null in the others.
 Response success_response(const Envelope& envelope, int status, std::string_view message,
                           std::string payload);
-/// The error in the caller's language, in the family's form, with a true HTTP status.
-Response error_response(const Envelope& envelope, const Request& request, const Error& error);
+/// The error in the caller's language, in the family's form, with a true HTTP status: the error's own, or
+/// `status` where that is not 0.
+Response error_response(const Envelope& envelope, const Request& request, const Error& error, int status = 0);
 /// The JSON Schema of a success answer that carries `payload`.
 Json envelope_schema(const Envelope& envelope, Json payload);
 

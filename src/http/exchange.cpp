@@ -92,13 +92,22 @@ void Connection::handle_request(ChannelBody& body) {
   unread_ = !body_.done();
 }
 
-Response Connection::failed(const Error& error) {
+Response Connection::failed(const Error& error, int status) {
   try {
-    return site_.handler.failure(request_, error);
+    return site_.handler.failure(request_, error, status);
   } catch (const std::exception& bug) {
     log::error("request {}: failure(): {}", request_.id, bug.what());
-    return plain_answer(http_status(error.code), error.message, request_.language);
+    return plain_answer(status != 0 ? status : http_status(error.code), error.message, request_.language);
   }
+}
+
+Response Connection::malformed(const Error& error, int status) {
+  // It tells the form of the answer, and nothing else is done with it.
+  request_.path = request_.raw_target.substr(0, request_.raw_target.find('?'));
+  if (request_.path.empty()) request_.path = "-";
+  Response out = failed(error, status);
+  request_.path = "-";
+  return out;
 }
 
 void Connection::send_answer(Channel& channel) {

@@ -1,9 +1,10 @@
 #include "http/message.h"
 
-#include <strings.h>
 #include <unistd.h>
 
 #include <algorithm>
+
+#include "http/parser.h"
 
 namespace lathe::http {
 
@@ -13,10 +14,6 @@ constexpr std::pair<Method, std::string_view> kMethods[] = {
     {Method::get, "GET"},     {Method::head, "HEAD"},  {Method::post, "POST"},       {Method::put, "PUT"},
     {Method::patch, "PATCH"}, {Method::del, "DELETE"}, {Method::options, "OPTIONS"},
 };
-
-bool same_name(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
-}
 
 }  // namespace
 
@@ -39,16 +36,17 @@ void Headers::set(std::string name, std::string value) {
 
 std::string_view Headers::get(std::string_view name) const {
   for (const auto& [key, value] : list_)
-    if (same_name(key, name)) return value;
+    if (same_ignoring_case(key, name)) return value;
   return {};
 }
 
 bool Headers::has(std::string_view name) const {
-  return std::any_of(list_.begin(), list_.end(), [&](const auto& one) { return same_name(one.first, name); });
+  return std::any_of(list_.begin(), list_.end(),
+                     [&](const auto& one) { return same_ignoring_case(one.first, name); });
 }
 
 void Headers::remove(std::string_view name) {
-  std::erase_if(list_, [&](const auto& one) { return same_name(one.first, name); });
+  std::erase_if(list_, [&](const auto& one) { return same_ignoring_case(one.first, name); });
 }
 
 std::string_view Request::capture(std::string_view name) const {

@@ -24,6 +24,7 @@ Method method_named(std::string_view text);
 class Headers {
  public:
   void add(std::string name, std::string value) { list_.emplace_back(std::move(name), std::move(value)); }
+  void reserve(std::size_t count) { list_.reserve(count); }
   void set(std::string name, std::string value);
   /// The first value of that name; "" if there is none. Lives as long as the Headers, unchanged.
   std::string_view get(std::string_view name) const;
@@ -112,8 +113,10 @@ class Handler {
   virtual Intake intake(const Request& head) = 0;
   /// Never throws past the server: an exception becomes 500 in the form of `failure`.
   virtual Response handle(Request& request) = 0;
-  /// The answer for a request that failed before or while it was handled.
-  virtual Response failure(const Request& request, const Error& error) = 0;
+  /// The answer for a request that failed before or while it was handled, or that is malformed: then only
+  /// what could be read of it is there, and the path is "-" if that could not. `status` is what to answer
+  /// with where HTTP has a more exact one than the error's own, else 0.
+  virtual Response failure(const Request& request, const Error& error, int status) = 0;
 };
 
 }  // namespace lathe::http

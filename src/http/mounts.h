@@ -17,8 +17,8 @@ class Mounts final : public Handler {
 
   Intake intake(const Request& head) override { return of(head).intake(head); }
   Response handle(Request& request) override { return of(request).handle(request); }
-  Response failure(const Request& request, const Error& error) override {
-    return of(request).failure(request, error);
+  Response failure(const Request& request, const Error& error, int status) override {
+    return of(request).failure(request, error, status);
   }
 
  private:

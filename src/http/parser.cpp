@@ -1,7 +1,5 @@
 #include "http/parser.h"
 
-#include <strings.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -9,6 +7,8 @@
 namespace lathe::http {
 
 namespace {
+
+constexpr std::size_t kUsualFields = 16;
 
 enum : unsigned char { kToken = 1, kValue = 2, kTarget = 4, kHost = 8 };
 
@@ -63,9 +63,6 @@ bool is_token(std::string_view text) {
 bool is_field_value(std::string_view text) {
   return all(text, kValue);
 }
-bool same_ignoring_case(std::string_view a, std::string_view b) {
-  return a.size() == b.size() && strncasecmp(a.data(), b.data(), a.size()) == 0;
-}
 
 void HeadParser::reset() {
   minor_version_ = 1;
@@ -76,10 +73,17 @@ void HeadParser::reset() {
   state_ = State::more;
 }
 
-bool HeadParser::refuse(int status, const char* reason) {
-  refusal_ = {status, reason};
+bool HeadParser::refuse(int status, const char* zh, const char* en) {
+  refusal_ = {status, zh, en};
   state_ = State::refused;
   return false;
+}
+
+void HeadParser::refuse_size() {
+  if (started_)
+    refuse(431, "请求头过大", "the request's head is too large");
+  else
+    refuse(414, "请求行过长", "the request line is too long");
 }
 
 HeadParser::Field HeadParser::field(std::size_t index) const {
@@ -98,22 +102,22 @@ HeadParser::State HeadParser::parse(std::string_view received) {
     if (ends_in_cr) visible.remove_suffix(1);
     if (!all(visible, kValue)) {
       // A CR at the end of the previous piece is in order only directly before this LF.
-      refuse(400, "a control character in the head");
+      refuse(400, "请求头含有控制字符", "a control character in the head");
       break;
     }
     if (end == std::string_view::npos) {
       scanned_ = received.size() - (ends_in_cr ? 1 : 0);
-      if (received.size() >= limits_.max_bytes) refuse(431, "the request's head is too large");
+      if (received.size() >= limits_.max_bytes) refuse_size();
       break;
     }
     const std::size_t stop = scanned_ + end;
     scanned_ = stop + 1;
     if (scanned_ > limits_.max_bytes) {
-      refuse(431, "the request's head is too large");
+      refuse_size();
       break;
     }
     if (stop == line_start_ || received[stop - 1] != '\r') {
-      refuse(400, "a line that ends without a carriage return");
+      refuse(400, "有一行没有以回车换行结尾", "a line that ends without a carriage return");
       break;
     }
     const auto line = received.substr(line_start_, stop - 1 - line_start_);
@@ -129,7 +133,7 @@ bool HeadParser::take_line(std::string_view line) {
   if (!started_) {
     // RFC 9112 §2.2: one empty line before a request is forgiven (old clients end their bodies with one).
     if (line.empty()) {
-      if (skipped_line_) return refuse(400, "empty lines before the request");
+      if (skipped_line_) return refuse(400, "请求之前有多个空行", "empty lines before the request");
       skipped_line_ = true;
       return true;
     }
@@ -138,18 +142,23 @@ bool HeadParser::take_line(std::string_view line) {
   }
   if (!line.empty()) return take_field(line);
   finished_ = true;
-  if (chunked_ && length_) return refuse(400, "both Content-Length and Transfer-Encoding");
-  if (chunked_ && minor_version_ == 0) return refuse(400, "Transfer-Encoding in HTTP/1.0");
+  if (chunked_ && length_)
+    return refuse(400, "同时有 Content-Length 和 Transfer-Encoding",
+                  "both Content-Length and Transfer-Encoding");
+  if (chunked_ && minor_version_ == 0)
+    return refuse(400, "HTTP/1.0 请求带有 Transfer-Encoding", "Transfer-Encoding in HTTP/1.0");
   return complete();
 }
 
 bool HeadParser::take_field(std::string_view line) {
-  if (fields_.size() >= limits_.max_fields) return refuse(431, "too many header fields");
+  if (fields_.size() >= limits_.max_fields) return refuse(431, "请求头字段过多", "too many header fields");
   const std::size_t colon = line.find(':');
-  if (colon == std::string_view::npos) return refuse(400, "a header line without a colon");
+  if (colon == std::string_view::npos)
+    return refuse(400, "有一行请求头没有冒号", "a header line without a colon");
   const auto name = line.substr(0, colon);
-  if (!is_token(name)) return refuse(400, "a malformed header name");
+  if (!is_token(name)) return refuse(400, "请求头字段名不合法", "a malformed header name");
   const auto value = trimmed(line.substr(colon + 1));
+  if (fields_.capacity() == 0) fields_.reserve(kUsualFields);
   fields_.push_back({offset_of(name), static_cast<std::uint32_t>(name.size()),
                      value.empty() ? 0 : offset_of(value), static_cast<std::uint32_t>(value.size())});
   return take_framing_field(name, value) && known_field(name, value);
@@ -157,12 +166,13 @@ bool HeadParser::take_field(std::string_view line) {
 
 bool HeadParser::take_framing_field(std::string_view name, std::string_view value) {
   if (name.size() == 14 && same_ignoring_case(name, "content-length")) {
-    if (length_) return refuse(400, "more than one Content-Length");
+    if (length_) return refuse(400, "Content-Length 多于一个", "more than one Content-Length");
     length_ = read_length(value);
-    if (!length_) return refuse(400, "a malformed Content-Length");
+    if (!length_) return refuse(400, "Content-Length 不合法", "a malformed Content-Length");
   } else if (name.size() == 17 && same_ignoring_case(name, "transfer-encoding")) {
-    if (chunked_) return refuse(400, "more than one Transfer-Encoding");
-    if (!same_ignoring_case(value, "chunked")) return refuse(501, "a Transfer-Encoding other than chunked");
+    if (chunked_) return refuse(400, "Transfer-Encoding 多于一个", "more than one Transfer-Encoding");
+    if (!same_ignoring_case(value, "chunked"))
+      return refuse(501, "Transfer-Encoding 只支持 chunked", "a Transfer-Encoding other than chunked");
     chunked_ = true;
   } else if (name.size() == 10 && same_ignoring_case(name, "connection")) {
     while (!value.empty()) {
@@ -185,21 +195,22 @@ void RequestHeadParser::reset() {
 bool RequestHeadParser::start_line(std::string_view line) {
   const std::size_t first = line.find(' ');
   const std::size_t second = first == std::string_view::npos ? first : line.find(' ', first + 1);
-  if (second == std::string_view::npos) return refuse(400, "a malformed request line");
+  if (second == std::string_view::npos) return refuse(400, "请求行不合法", "a malformed request line");
   const auto method = line.substr(0, first);
   const auto target = line.substr(first + 1, second - first - 1);
   const auto version = line.substr(second + 1);
-  if (!is_token(method) || method.size() > 32) return refuse(400, "a malformed method");
-  if (target.empty() || !all(target, kTarget)) return refuse(400, "a malformed request target");
+  if (!is_token(method) || method.size() > 32) return refuse(400, "请求方法不合法", "a malformed method");
+  if (target.empty() || !all(target, kTarget))
+    return refuse(400, "请求目标不合法", "a malformed request target");
   if (version.size() != 8 || !version.starts_with("HTTP/") || version[6] != '.' || version[5] < '0' ||
       version[5] > '9' || version[7] < '0' || version[7] > '9')
-    return refuse(400, "a malformed protocol version");
+    return refuse(400, "协议版本不合法", "a malformed protocol version");
   if (version != "HTTP/1.1" && version != "HTTP/1.0")
-    return refuse(505, "only HTTP/1.1 and HTTP/1.0 are spoken");
+    return refuse(505, "只支持 HTTP/1.1 和 HTTP/1.0", "only HTTP/1.1 and HTTP/1.0 are spoken");
   minor_version_ = version[7] - '0';
   const bool asterisk = target == "*" && method == "OPTIONS";
   if (target.front() != '/' && !asterisk && authority_start(target) == std::string_view::npos)
-    return refuse(400, "a malformed request target");
+    return refuse(400, "请求目标不合法", "a malformed request target");
   method_ = offset_of(method);
   method_size_ = static_cast<std::uint32_t>(method.size());
   target_ = offset_of(target);
@@ -209,29 +220,30 @@ bool RequestHeadParser::start_line(std::string_view line) {
 
 bool RequestHeadParser::known_field(std::string_view name, std::string_view value) {
   if (name.size() == 4 && same_ignoring_case(name, "host")) {
-    if (has_host_) return refuse(400, "more than one Host");
-    if (!all(value, kHost)) return refuse(400, "a malformed Host");
+    if (has_host_) return refuse(400, "Host 多于一个", "more than one Host");
+    if (!all(value, kHost)) return refuse(400, "Host 不合法", "a malformed Host");
     has_host_ = true;
     host_ = value.empty() ? 0 : offset_of(value);
     host_size_ = static_cast<std::uint32_t>(value.size());
   } else if (name.size() == 6 && same_ignoring_case(name, "expect") && minor_version_ == 1) {
-    if (!same_ignoring_case(value, "100-continue")) return refuse(417, "only 100-continue can be expected");
+    if (!same_ignoring_case(value, "100-continue"))
+      return refuse(417, "Expect 只支持 100-continue", "only 100-continue can be expected");
     expect_ = true;
   }
   return true;
 }
 
 bool RequestHeadParser::complete() {
-  if (!has_host_ && minor_version_ == 1) return refuse(400, "no Host");
+  if (!has_host_ && minor_version_ == 1) return refuse(400, "缺少 Host", "no Host");
   if (const std::size_t start = authority_start(target()); start != std::string_view::npos) {
     const auto rest = target().substr(start);
     const auto authority = rest.substr(0, std::min(rest.find_first_of("/?"), rest.size()));
     // The authority counts and Host should be ignored; one that differs is somebody's attempt to be two.
     if (authority.empty() || !all(authority, kHost) ||
         (has_host_ && !same_ignoring_case(authority, view(host_, host_size_))))
-      return refuse(400, "the target's authority and Host differ");
+      return refuse(400, "请求目标的主机与 Host 不同", "the target's authority and Host differ");
     if (authority.size() == rest.size() || rest[authority.size()] != '/')
-      return refuse(400, "an absolute target without a path");
+      return refuse(400, "绝对形式的请求目标缺少路径", "an absolute target without a path");
   }
   return true;
 }
@@ -239,7 +251,7 @@ bool RequestHeadParser::complete() {
 std::string_view RequestHeadParser::origin_target() const {
   const std::size_t start = authority_start(target());
   if (start == std::string_view::npos) return target();
-  return target().substr(target().find('/', start));
+  return target().substr(std::min(target().find('/', start), target().size()));
 }
 
 Framing RequestHeadParser::framing() const {
@@ -256,15 +268,15 @@ void ResponseHeadParser::reset() {
 
 bool ResponseHeadParser::start_line(std::string_view line) {
   if (line.size() < 12 || !(line.starts_with("HTTP/1.1 ") || line.starts_with("HTTP/1.0 ")))
-    return refuse(502, "a malformed status line");
+    return refuse(502, "状态行不合法", "a malformed status line");
   minor_version_ = line[7] - '0';
   for (const char c : line.substr(9, 3)) {
-    if (c < '0' || c > '9') return refuse(502, "a malformed status");
+    if (c < '0' || c > '9') return refuse(502, "状态码不合法", "a malformed status");
     status_ = status_ * 10 + (c - '0');
   }
-  if (status_ < 100 || status_ > 599) return refuse(502, "a malformed status");
+  if (status_ < 100 || status_ > 599) return refuse(502, "状态码不合法", "a malformed status");
   if (line.size() == 12) return true;
-  if (line[12] != ' ') return refuse(502, "a malformed status line");
+  if (line[12] != ' ') return refuse(502, "状态行不合法", "a malformed status line");
   reason_ = offset_of(line) + 13;
   reason_size_ = static_cast<std::uint32_t>(line.size() - 13);
   return true;

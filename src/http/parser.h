@@ -22,10 +22,11 @@ struct Framing {
   std::uint64_t length = 0;  ///< with Kind::length, never 0
 };
 
-/// Why a head is refused: the status to answer with, and what is wrong in English.
+/// Why a head is refused: the status to answer with, and what is wrong.
 struct Refusal {
   int status = 400;
-  const char* reason = "";
+  const char* zh = "";
+  const char* en = "";
 };
 
 /// Reads one head incrementally. `parse` is given everything received since the head's first byte, at each
@@ -43,7 +44,8 @@ class HeadParser {
   State parse(std::string_view received);
   virtual void reset();
 
-  // After `done`. Views point into the bytes given to the last `parse`.
+  // After `done`; fields after `refused` too, those before what was refused. Views point into the bytes given
+  // to the last `parse`.
   std::size_t bytes() const { return line_start_; }  ///< of the head, its last line included
   std::size_t field_count() const { return fields_.size(); }
   Field field(std::size_t index) const;
@@ -59,7 +61,7 @@ class HeadParser {
   /// Known fields beyond the framing; false (after `refuse`) ends the parse.
   virtual bool known_field(std::string_view name, std::string_view value) = 0;
   virtual bool complete() = 0;
-  bool refuse(int status, const char* reason);
+  bool refuse(int status, const char* zh, const char* en);
   std::string_view view(std::uint32_t offset, std::uint32_t size) const { return {base_ + offset, size}; }
   std::uint32_t offset_of(std::string_view part) const {
     return static_cast<std::uint32_t>(part.data() - base_);
@@ -73,6 +75,7 @@ class HeadParser {
   struct Slot {
     std::uint32_t name, name_size, value, value_size;
   };
+  void refuse_size();
   bool take_line(std::string_view line);
   bool take_field(std::string_view line);
   bool take_framing_field(std::string_view name, std::string_view value);
@@ -94,7 +97,8 @@ class RequestHeadParser final : public HeadParser {
   /// As it came: origin-form, absolute-form (http and https) or `*`. Its characters are not checked beyond
   /// being neither space nor control; see parse_target.
   std::string_view target() const { return view(target_, target_size_); }
-  /// The origin-form within the target: an absolute-form's scheme and authority are left out.
+  /// The origin-form within the target: an absolute-form's scheme and authority are left out. Also while
+  /// there is more to come and after `refused`: "" if that line was not reached.
   std::string_view origin_target() const;
   Framing framing() const;
   bool expects_continue() const { return expect_; }
@@ -169,6 +173,15 @@ class ChunkDecoder {
 bool is_token(std::string_view text);
 /// May `text` stand as a field's value: no control characters but the tab?
 bool is_field_value(std::string_view text);
-bool same_ignoring_case(std::string_view a, std::string_view b);
+/// Of ASCII letters.
+inline bool same_ignoring_case(std::string_view a, std::string_view b) {
+  if (a.size() != b.size()) return false;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    if (a[i] == b[i]) continue;
+    const char lower = static_cast<char>(a[i] | 0x20);
+    if (lower != (b[i] | 0x20) || lower < 'a' || lower > 'z') return false;
+  }
+  return true;
+}
 
 }  // namespace lathe::http

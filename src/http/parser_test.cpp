@@ -163,7 +163,7 @@ std::vector<Vector> request_vectors() {
       // Limits.
       {get(kHost + "X: " + std::string(900, 'x') + "\r\n"), "GET / alive"},
       {get(kHost + "X: " + std::string(1100, 'x') + "\r\n"), "431"},
-      {"GET /" + std::string(1100, 'x'), "431"},
+      {"GET /" + std::string(1100, 'x'), "414"},
       {get(kHost + "A: a\r\nA: a\r\nA: a\r\nA: a\r\nA: a\r\nA: a\r\nA: a\r\nA: a\r\nA: a\r\n"),
        "GET / alive"},
       {get(kHost + "A: a\r\nA: a\r\nA: a\r\nA: a\r\nA: a\r\nA: a\r\nA: a\r\nA: a\r\nA: a\r\nA: a\r\n"),

@@ -74,10 +74,7 @@ Task<bool> Connection::read_whole_body() {
     unread_ = true;
     const Error& error = got.error();
     if (error.code == Code::cancelled) co_return false;
-    if (error.code == Code::deadline_exceeded)
-      response_ = plain_answer(408, error.message, request_.language);
-    else
-      response_ = failed(error);
+    response_ = failed(error, error.code == Code::deadline_exceeded ? 408 : 0);
     co_await answer_here(true);
     co_return false;
   }

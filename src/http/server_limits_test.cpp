@@ -31,6 +31,11 @@ TEST(HttpServer, TimesOut) {
   slow.send("GET / HT");
   EXPECT_EQ(slow.answer().status, 408);
   EXPECT_TRUE(slow.closed());
+  Peer halfway(server.port());
+  halfway.send("GET /there HTTP/1.1\r\nAccept-Language: en\r\nX: ");
+  const auto late = halfway.answer();
+  EXPECT_EQ(late.status, 408);
+  EXPECT_EQ(late.body, "/there: bad request: the head did not arrive in time");
   Peer idle(server.port());
   idle.send("GET /hello HTTP/1.1\r\nHost: a\r\n\r\n");
   EXPECT_EQ(idle.answer().status, 200);

@@ -144,6 +144,36 @@ TEST(HttpServer, RefusesWhatItCannotFrameAndCloses) {
   }
 }
 
+TEST(HttpServer, HasTheHandlerWordWhatIsMalformed) {
+  TestServer server;
+  struct Case {
+    std::string sent;
+    int status;
+    std::string body;
+  };
+  for (const auto& [sent, status, body] : std::vector<Case>{
+           {"GET /a?b HTTP/1.1\r\nAccept-Language: en\r\nX\r\n\r\n", 400,
+            "/a: bad request: a header line without a colon"},
+           {"GET /a?b HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "/a: 请求无法识别：Host 多于一个"},
+           {"nonsense\r\n\r\n", 400, "-: 请求无法识别：请求行不合法"},
+           {"GET http:///x HTTP/1.1\r\nAccept-Language: en\r\nHost: a\r\n\r\n", 400,
+            "/x: bad request: the target's authority and Host differ"},
+           {"GET http://a HTTP/1.1\r\nAccept-Language: en\r\nHost: a\r\n\r\n", 400,
+            "-: bad request: an absolute target without a path"},
+           {"GET /a/../b?c HTTP/1.1\r\nHost: a\r\nAccept-Language: en\r\n\r\n", 400,
+            "/a/../b: bad request target: a dot segment in the path"},
+           {"GET /" + std::string(40'000, 'x'), 414, "-: 请求无法识别：请求行过长"},
+           {"GET /y HTTP/1.1\r\nHost: a\r\nX: " + std::string(40'000, 'x'), 431,
+            "/y: 请求无法识别：请求头过大"},
+       }) {
+    Peer peer(server.port());
+    peer.send(sent);
+    const auto answer = peer.answer();
+    EXPECT_EQ(answer.status, status) << sent.substr(0, 60);
+    EXPECT_EQ(answer.body, body);
+  }
+}
+
 TEST(HttpServer, RefusesBodiesThatAreTooLarge) {
   TestServer server;
   const std::string block(100'000, 'x');

@@ -19,7 +19,7 @@ class TestHandler final : public Handler {
   TestHandler();
   Intake intake(const Request& head) override;
   Response handle(Request& request) override;
-  Response failure(const Request& request, const Error& error) override;
+  Response failure(const Request& request, const Error& error, int status) override;
 
   static std::string file_content();
   /// Lets requests to /wait go on.

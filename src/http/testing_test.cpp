@@ -69,7 +69,7 @@ Response TestHandler::handle(Request& request) {
     std::uint64_t total = 0;
     for (;;) {
       const auto got = request.stream->read({buffer.get(), 256 * 1024});
-      if (!got) return failure(request, got.error());
+      if (!got) return failure(request, got.error(), 0);
       if (*got == 0 || (request.path == "/half" && total > 0)) break;
       total += *got;
     }
@@ -131,8 +131,9 @@ Response TestHandler::handle(Request& request) {
   return Response::text(200, said + request.body);
 }
 
-Response TestHandler::failure(const Request&, const Error& error) {
-  return Response::text(http_status(error.code), error.describe(Language::en));
+Response TestHandler::failure(const Request& request, const Error& error, int status) {
+  return Response::text(status != 0 ? status : http_status(error.code),
+                        request.path + ": " + error.describe(request.language));
 }
 
 void TestHandler::release() {

@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <initializer_list>
 #include <map>
 #include <mutex>
@@ -37,7 +38,9 @@ class Controller {
   void wake(const std::string& replica_id);
   /// The service is to be deleted: its requests get a moment only to end.
   void hurry(const std::string& deployment_id);
-  /// Publishes the routes at once: shares and the like take effect without a look at every replica.
+  /// Publishes the routes at once: shares and the like take effect without a look at every replica. Of one
+  /// service, or of all.
+  void publish(const std::string& deployment_id);
   void publish();
   const Scaler& scaler() const { return scaler_; }
 
@@ -55,6 +58,8 @@ class Controller {
     bool everything = false;
   };
   World load();
+  World load(const std::string& deployment_id);
+  World read(const std::function<void(db::Transaction&, World&)>& fill);
   static int count_of(const std::vector<store::ReplicaHead>& replicas,
                       std::initializer_list<std::string_view> states);
   void loop();

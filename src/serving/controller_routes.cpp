@@ -7,6 +7,18 @@ namespace lathe::serving {
 
 namespace {
 
+/// Told to those who are to try again, where no replica was ever ready.
+constexpr Duration kUnknownStart = std::chrono::seconds{5};
+constexpr std::pair kRetryAfter{std::chrono::seconds{1}, std::chrono::seconds{120}};
+
+/// How long the last replica that became ready took to.
+std::optional<Duration> last_start(const std::vector<store::ReplicaHead>& replicas) {
+  const auto it = std::find_if(replicas.rbegin(), replicas.rend(),
+                               [](const auto& replica) { return replica.ready_at.has_value(); });
+  if (it == replicas.rend()) return std::nullopt;
+  return *it->ready_at - it->created_at;
+}
+
 bool is_asleep(const std::vector<const store::VersionRow*>& versions) {
   bool shared = false;
   for (const auto* version : versions) {
@@ -26,18 +38,36 @@ int Controller::count_of(const std::vector<store::ReplicaHead>& replicas,
   }));
 }
 
-Controller::World Controller::load() {
+Controller::World Controller::read(const std::function<void(db::Transaction&, World&)>& fill) {
   World world;
   const auto read = parts_.db.read([&](db::Transaction& tx) -> Result<void> {
-    world.deployments = store::deployments(tx);
-    world.versions = store::versions(tx);
-    for (auto& replica : store::replica_heads(tx))
-      world.replicas[replica.version_id].push_back(std::move(replica));
+    world = {};
+    fill(tx, world);
     return {};
   });
   if (!read.ok()) throw std::runtime_error("cannot read: " + read.error().describe(Language::en));
   for (const auto& version : world.versions) world.replicas[version.id];
   return world;
+}
+
+Controller::World Controller::load() {
+  return read([](db::Transaction& tx, World& world) {
+    world.deployments = store::deployments(tx);
+    world.versions = store::versions(tx);
+    for (auto& replica : store::replica_heads(tx))
+      world.replicas[replica.version_id].push_back(std::move(replica));
+  });
+}
+
+Controller::World Controller::load(const std::string& deployment_id) {
+  return read([&](db::Transaction& tx, World& world) {
+    auto deployment = store::deployment(tx, deployment_id);
+    if (!deployment) return;
+    world.deployments.push_back(std::move(*deployment));
+    world.versions = store::versions_of(tx, deployment_id);
+    for (auto& replica : store::replica_heads_of(tx, deployment_id))
+      world.replicas[replica.version_id].push_back(std::move(replica));
+  });
 }
 
 std::vector<const store::VersionRow*> Controller::World::of(const store::DeploymentRow& deployment) const {
@@ -69,6 +99,7 @@ gateway::ServiceRoute Controller::route_of(const World& world, const store::Depl
   const auto versions = world.of(deployment);
   const auto roles = world.roles(versions);
   bool may_wait = deployment.started;
+  Duration start{0};
   for (std::size_t i = 0; i < versions.size(); ++i) {
     const auto& version = *versions[i];
     if (version.rate > 0 && !version.waiting.empty()) {
@@ -76,6 +107,8 @@ gateway::ServiceRoute Controller::route_of(const World& world, const store::Depl
       route.unavailable.zh += "：" + version.waiting_zh;
       route.unavailable.en += ": " + version.waiting_en;
     }
+    if (version.rate > 0)
+      start = std::max(start, last_start(world.replicas.at(version.id)).value_or(kUnknownStart));
     gateway::VersionRoute& to = route.versions.emplace_back();
     to.id = version.id;
     to.path = deployment.path;
@@ -89,7 +122,8 @@ gateway::ServiceRoute Controller::route_of(const World& world, const store::Depl
   if (!deployment.started) route.unavailable = {"服务已停止", "the service is stopped"};
   route.hold.max_queued = may_wait ? static_cast<std::size_t>(options_.held_requests) : 0;
   route.hold.max_wait = options_.held_limit;
-  route.hold.retry_after = std::chrono::seconds{5};
+  route.hold.retry_after =
+      std::clamp(std::chrono::ceil<std::chrono::seconds>(start), kRetryAfter.first, kRetryAfter.second);
   return route;
 }
 
@@ -109,6 +143,22 @@ void Controller::publish() {
     asleep_ = std::move(asleep);
   }
   parts_.gateway.set_routes(std::move(routes));
+}
+
+void Controller::publish(const std::string& deployment_id) {
+  const std::scoped_lock publishing(publish_mutex_);
+  const World world = load(deployment_id);
+  if (world.deployments.empty()) return;  // deleted meanwhile: whoever did publishes that
+  const auto& deployment = world.deployments.front();
+  const bool asleep = deployment.started && is_asleep(world.of(deployment));
+  {
+    const std::scoped_lock lock(mutex_);
+    if (asleep && !work_.woken.contains(deployment_id))
+      asleep_.insert(deployment_id);
+    else
+      asleep_.erase(deployment_id);
+  }
+  parts_.gateway.set_route(route_of(world, deployment));
 }
 
 }  // namespace lathe::serving

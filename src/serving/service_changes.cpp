@@ -123,7 +123,7 @@ Result<wire::Created> Service::create(http::Call& call, const wire::CreateReques
     return out;
   });
   if (created.ok()) {
-    controller_.publish();
+    controller_.publish(created->id);
     controller_.wake();
   }
   return created;
@@ -164,7 +164,7 @@ Result<wire::ServerAnswer> Service::set_started(const http::Call& call, const st
 
 Result<wire::ServerAnswer> Service::published(Result<wire::ServerAnswer> changed) {
   if (!changed.ok()) return changed;
-  controller_.publish();
+  controller_.publish(changed->id);
   controller_.wake();
   return named(std::move(*changed));
 }

@@ -8,6 +8,10 @@ namespace {
 
 constexpr std::int64_t kKeptEvents = 500;
 
+const std::string kSelectHeads =
+    "SELECT id, version_id, deployment_id, user_id, state, reason, detail_zh, detail_en, stop_reason, port, "
+    "created_at, started_at, ready_at, stopping_at, ended_at FROM replicas";
+
 /// For LIKE with ESCAPE '!': the text as a substring, whatever it holds.
 std::string like_part(std::string_view text) {
   std::string out = "%";
@@ -236,11 +240,12 @@ std::vector<std::string> forget_ended(db::Transaction& tx, std::string_view vers
 }
 
 std::vector<ReplicaHead> replica_heads(db::Transaction& tx) {
-  return db::select<ReplicaHead>(
-      tx,
-      "SELECT id, version_id, deployment_id, user_id, state, reason, detail_zh, detail_en, stop_reason, "
-      "port, "
-      "created_at, started_at, ready_at, stopping_at, ended_at FROM replicas ORDER BY id");
+  return db::select<ReplicaHead>(tx, kSelectHeads + " ORDER BY id");
+}
+
+std::vector<ReplicaHead> replica_heads_of(db::Transaction& tx, std::string_view deployment_id) {
+  return db::select<ReplicaHead>(tx, kSelectHeads + " WHERE deployment_id = $1 ORDER BY id",
+                                 {text(deployment_id)});
 }
 
 void insert_event(db::Transaction& tx, const EventRow& event) {

@@ -112,6 +112,7 @@ std::vector<std::string> forget_ended(db::Transaction& tx, std::string_view vers
 
 /// All replicas there are, oldest first, without their plans.
 std::vector<ReplicaHead> replica_heads(db::Transaction& tx);
+std::vector<ReplicaHead> replica_heads_of(db::Transaction& tx, std::string_view deployment_id);
 
 /// Forgets the oldest events of the service beyond some hundreds.
 void insert_event(db::Transaction& tx, const EventRow& event);

@@ -1,8 +1,11 @@
 """Starting, stopping, and what every server answers."""
 
+import http.client
+import json
 import os
 import pathlib
 import re
+import socket
 import stat
 import subprocess
 import threading
@@ -100,12 +103,55 @@ def test_a_configuration_file_may_have_comments_and_flags_win(tmp_path):
     with lathe.Server(arguments=["--config", str(path)]) as server:
         assert server.url.startswith("http://127.0.0.1:")
         server.admin.get("/api/v1/me").ok()
-        assert "GET /api/v1/me" not in server.log_text()
         created = server.admin.get("/api/v1/users/1").ok()["createdAt"]
         shown = server.admin.post("/api/system/config/getRemainResource", {}).payload["startTime"]
         utc = time.strptime(created[:19], "%Y-%m-%dT%H:%M:%S")
         local = time.strptime(shown, "%Y-%m-%d %H:%M:%S")
         assert (time.mktime(local) - time.mktime(utc)) == 8 * 3600
+        server.stop()
+        assert "GET /api/v1/me" not in server.log_text()
+
+
+def test_the_access_log_has_every_request_when_the_server_has_stopped():
+    with lathe.Server() as server:
+        for number in range(50):
+            server.client().get(f"/healthz?{number}", headers={"X-Request-Id": f"request-{number}"})
+        server.stop()
+        lines = [line for line in server.log_text().splitlines() if " info GET /healthz 200 3 " in line]
+        assert [line.split()[-1] for line in lines] == [f"request-{number}" for number in range(50)]
+
+
+@pytest.mark.parametrize("path, family", [
+    ("/api/file/file/list", {"success", "errorCode", "message", "result"}),
+    ("/docker/image/upload", {"success", "errorCode", "message", "result"}),
+    ("/model/modelServer/list", {"success", "code", "message", "data"}),
+    ("/kernel/any", {"success", "returnCode", "message", "data"}),
+    ("/api/v1/me", {"type", "title", "status", "detail", "code", "violations", "requestId"}),
+])
+@pytest.mark.parametrize("rest, status, zh, en", [
+    ("HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", 400, "Host 多于一个", "more than one Host"),
+    ("HTTP/1.1\r\nHost: a\r\nX: " + "x" * 40_000 + "\r\n\r\n", 431, "请求头过大", "the request's head is too large"),
+    ("HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "只支持 chunked", "other than chunked"),
+])
+def test_what_is_malformed_is_answered_in_the_form_of_its_family(server, path, family, rest, status, zh, en):
+    for language, words in (("zh", zh), ("en", en)):
+        line, _, fields = rest.partition("\r\n")
+        answer = raw(server, f"GET {path} {line}\r\nAccept-Language: {language}\r\n{fields}")
+        assert answer.status == status
+        body = json.loads(answer.read())
+        assert set(body) == family
+        assert words in body.get("message", body.get("detail"))
+        number = 701 if path.startswith("/docker") and status == 400 else status
+        assert [body[field] for field in ("errorCode", "code", "returnCode", "status") if field in body][-1] == number
+
+
+def raw(server, text):
+    host, port = server.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as connection:
+        connection.sendall(text.encode())
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        return answer
 
 
 @pytest.mark.parametrize("listen", ["8080", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:99999", "::1:80", ""])

@@ -24,7 +24,7 @@ class NoHandler final : public http::Handler {
  public:
   Intake intake(const http::Request&) override { return {.refuse = http::Response::text(404, "no\n")}; }
   http::Response handle(http::Request&) override { return http::Response::text(404, "no\n"); }
-  http::Response failure(const http::Request&, const Error& error) override {
+  http::Response failure(const http::Request&, const Error& error, int) override {
     return http::Response::text(http_status(error.code), "no\n");
   }
 };

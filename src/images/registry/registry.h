@@ -61,7 +61,7 @@ class Registry final : public http::Handler {
 
   Intake intake(const http::Request& head) override;
   http::Response handle(http::Request& request) override;
-  http::Response failure(const http::Request& request, const Error& error) override;
+  http::Response failure(const http::Request& request, const Error& error, int status) override;
 
  private:
   using Answer = Result<http::Response>;

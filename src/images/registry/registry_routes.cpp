@@ -163,8 +163,10 @@ http::Response Registry::run(const Operation& operation, http::Request& request,
   return problem(request, error);
 }
 
-http::Response Registry::failure(const http::Request& request, const Error& error) {
-  return problem(request, error);
+http::Response Registry::failure(const http::Request& request, const Error& error, int status) {
+  http::Response response = problem(request, error);
+  if (status != 0) response.status = status;
+  return response;
 }
 
 Result<std::optional<http::Response>> Registry::admit(const Operation& operation,
