@@ -117,7 +117,7 @@ http {{
 
 
 class HaProxy(Proxy):
-    name = "haproxy"
+    name, streaming = "haproxy", ""
 
     @staticmethod
     def most():
@@ -138,6 +138,7 @@ defaults
   timeout server 600s
   timeout http-keep-alive 600s
   option http-keep-alive
+  {self.streaming}
   http-reuse always
   {'log global' if self.log else ''}
   {'option httplog' if self.log else ''}
@@ -376,7 +377,7 @@ def main():
             if "idle" in wanted and not log:
                 idle_memory(started, min(20000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1500))
     if "streams" in wanted:
-        Nginx.buffering = "off"
+        Nginx.buffering, HaProxy.streaming = "off", "option http-no-delay"
         command = ("cp /workspace/bench/program /tmp/program; chmod +x /tmp/program; "
                    f"exec taskset -c {LOAD_CPU} /tmp/program upstream $PORT")
         with running(folder / "streams", binary, command, False, program) as started:

@@ -3,8 +3,25 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <vector>
 
 namespace lathe::http {
+
+namespace {
+
+/// Of this thread: a buffer is wanted and given back with every request.
+thread_local std::vector<std::unique_ptr<char[]>> unused_buffers;
+constexpr std::size_t kBuffersKept = 64;
+
+std::unique_ptr<char[]> make_buffer(std::size_t capacity) {
+  if (capacity != ReadBuffer::kIdleBytes || unused_buffers.empty())
+    return std::make_unique_for_overwrite<char[]>(capacity);
+  auto out = std::move(unused_buffers.back());
+  unused_buffers.pop_back();
+  return out;
+}
+
+}  // namespace
 
 void ReadBuffer::consume(std::size_t bytes) {
   begin_ += bytes;
@@ -12,7 +29,7 @@ void ReadBuffer::consume(std::size_t bytes) {
 }
 
 void ReadBuffer::resize(std::size_t capacity) {
-  auto larger = std::make_unique_for_overwrite<char[]>(capacity);
+  auto larger = make_buffer(capacity);
   if (size() > 0) std::memcpy(larger.get(), data_.get() + begin_, size());
   end_ -= begin_;
   begin_ = 0;
@@ -58,6 +75,13 @@ void ReadBuffer::put_back(std::string_view bytes) {
 
 void ReadBuffer::shrink() {
   if (capacity_ > kIdleBytes && size() <= kIdleBytes) resize(kIdleBytes);
+}
+
+void ReadBuffer::release() {
+  if (size() > 0 || !data_) return;
+  if (capacity_ == kIdleBytes && unused_buffers.size() < kBuffersKept)
+    unused_buffers.push_back(std::move(data_));
+  *this = ReadBuffer();
 }
 
 bool BodyState::done() const {

@@ -9,7 +9,7 @@
 
 namespace lathe::http {
 
-/// Bytes received and not yet taken. Small while idle: its memory is what an idle connection costs.
+/// Bytes received and not yet taken.
 class ReadBuffer {
  public:
   static constexpr std::size_t kIdleBytes = 4 * 1024;
@@ -26,6 +26,9 @@ class ReadBuffer {
   void put_back(std::string_view bytes);
   /// Gives memory back; keeps the contents.
   void shrink();
+  /// If it is empty, gives all memory back, for the next buffer of this thread. For threads that read for
+  /// many connections: those that are idle then cost no buffer.
+  void release();
 
  private:
   void resize(std::size_t capacity);

@@ -67,8 +67,8 @@ void Connection::arm(std::chrono::milliseconds timeout) {
 }
 
 void Connection::tick(Clock::time_point now) {
-  // A client that says nothing for a while needs no buffer; TLS has it in use while it waits.
-  if (idle_ && !tls_ && buffer_.size() == 0) buffer_ = ReadBuffer();
+  // A client that says nothing for a while should cost little.
+  if (idle_) parser_.give_back();
   if (now < expiry_) return;
   disarm();
   timed_out_ = true;
@@ -168,7 +168,10 @@ Task<std::size_t> Connection::transmit(std::string_view first, std::string_view 
 
 Task<bool> Connection::read_head() {
   parser_.reset();
-  buffer_.shrink();
+  if (tls_ || buffer_.size() > 0)
+    buffer_.shrink();
+  else
+    buffer_.release();
   const auto& limits = site_.options.limits;
   bool waiting = buffer_.size() == 0;
   arm(waiting && !first_ ? limits.idle_timeout : limits.header_timeout);
@@ -244,6 +247,7 @@ std::optional<Text> Connection::make_request() {
   auto target = parse_target(parser_.origin_target());
   if (!target) request_.raw_target = parser_.origin_target();
   buffer_.consume(parser_.bytes());
+  if (!tls_) buffer_.release();  // it may be long until the next one
   if (!target) return target.error().message;
   request_.path = std::move(target->path);
   request_.query = std::move(target->query);

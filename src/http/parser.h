@@ -43,6 +43,8 @@ class HeadParser {
 
   State parse(std::string_view received);
   virtual void reset();
+  /// After `reset`: gives memory back until the next head.
+  void give_back() { fields_ = {}; }
 
   // After `done`; fields after `refused` too, those before what was refused. Views point into the bytes given
   // to the last `parse`.
