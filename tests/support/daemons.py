@@ -12,7 +12,7 @@ import tempfile
 
 import archives
 from archives import entry, tar
-from lathe import wait_until
+from lathe import end_processes_of, wait_until
 
 APPLETS = """sh cat cut chmod echo env false grep head httpd id kill ls mkdir printf pwd rm seq setsid sleep sort tail
              test touch tr true wc""".split()
@@ -33,6 +33,7 @@ class Daemon:
     def __exit__(self, *_):
         self.clear()
         self.stop()
+        end_processes_of(self.folder)
         below = [line.split()[1] for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()]
         for point in reversed([point for point in below if point.startswith(str(self.folder))]):
             subprocess.run(["umount", "-l", point], check=False, stderr=subprocess.DEVNULL)

@@ -52,6 +52,31 @@ def wait_until(condition, timeout=30, what="the condition"):
         pause = min(pause * 1.5, 0.2)
 
 
+def end_processes_of(folder):
+    """Ends what runs on below a folder when its server or daemon is gone, as it should for everybody but a test:
+    whoever works in it (a run's supervisor, whose ranks end with it) or names it (a container's shim), and their
+    children."""
+    mark, parents, condemned = str(folder) + "/", {}, set()
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) == os.getpid():
+            continue
+        process = pathlib.Path("/proc", entry)
+        try:
+            parents[int(entry)] = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+            if mark in os.readlink(process / "cwd") or any(mark in word for word in words):
+                condemned.add(int(entry))
+        except OSError:
+            continue  # it has ended
+    while more := {child for child, parent in parents.items() if parent in condemned} - condemned:
+        condemned |= more
+    for process in condemned - {os.getpid()}:
+        try:
+            os.kill(process, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
 class Answer:
     """What came back: `status`, `headers` (case-insensitive, by get), `body` in bytes."""
 
@@ -299,6 +324,7 @@ class Server:
         return code
 
     def remove(self):
+        end_processes_of(self.folder)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def log_text(self):

@@ -15,6 +15,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -44,6 +45,7 @@ class TestDaemon {
   }
   ~TestDaemon() {
     stop();
+    end_what_it_left();
     // What a killed daemon had mounted.
     const auto cleaned = run_command({.argv = {"umount", "-R", "-l", folder_}, .timeout = Duration{10'000}});
     (void)cleaned.ok();
@@ -125,6 +127,17 @@ class TestDaemon {
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
     if (alive()) kill();
     pid_ = 0;
+  }
+
+  /// A daemon that is killed in the middle of a start leaves the container's shim, and what it has begun.
+  void end_what_it_left() const {
+    const auto shims = run_command({.argv = {"pgrep", "-f", folder_}, .timeout = Duration{10'000}});
+    if (!shims.ok()) return;
+    std::istringstream pids(shims->output);
+    for (std::string pid; std::getline(pids, pid);) {
+      (void)run_command({.argv = {"pkill", "-KILL", "-P", pid}, .timeout = Duration{10'000}}).ok();
+      ::kill(std::stoi(pid), SIGKILL);
+    }
   }
 
   bool alive() {
