@@ -1,14 +1,11 @@
 #include "db/sqlite_writer.h"
 
-#include <linux/futex.h>
 #include <pthread.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#include <atomic>
 #include <exception>
 
 #include "base/log.h"
+#include "base/wake_flag.h"
 
 namespace lathe::db {
 
@@ -21,27 +18,6 @@ Error unexpected(std::string_view what) {
   log::error("database: a transaction was undone by an unexpected exception: {}", what);
   return {Code::internal, {"内部错误", "internal error"}};
 }
-
-/// Set once, waited for by one thread, which may destroy it as soon as it is set: std::atomic's notify_one
-/// and a condition variable would both still touch it then.
-class Flag {
- public:
-  void set() {
-    if (state_.exchange(kSet, std::memory_order_acq_rel) == kAsleep)
-      ::syscall(SYS_futex, address(), FUTEX_WAKE_PRIVATE, 1, nullptr, nullptr, 0);
-  }
-  void wait() {
-    std::uint32_t expected = kClear;
-    state_.compare_exchange_strong(expected, kAsleep, std::memory_order_acq_rel);
-    while (state_.load(std::memory_order_acquire) != kSet)
-      ::syscall(SYS_futex, address(), FUTEX_WAIT_PRIVATE, kAsleep, nullptr, nullptr, 0);
-  }
-
- private:
-  static constexpr std::uint32_t kClear = 0, kAsleep = 1, kSet = 2;
-  std::uint32_t* address() { return reinterpret_cast<std::uint32_t*>(&state_); }
-  std::atomic<std::uint32_t> state_{kClear};
-};
 
 }  // namespace
 
@@ -60,7 +36,7 @@ Result<void> run_body(const TransactionBody& body, Transaction& tx) {
 struct SqliteWriter::Task {
   const TransactionBody* body = nullptr;
   Result<void> result;
-  Flag done;
+  WakeFlag done;
 };
 
 SqliteWriter::SqliteWriter(std::unique_ptr<SqliteConnection> connection)

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/log.h"
+#include "base/wake_flag.h"
 
 namespace lathe::http {
 
@@ -17,9 +18,10 @@ namespace {
 // Only touched pages cost memory; enough for SQLite, JSON and TLS on one stack.
 constexpr std::size_t kStackBytes = 1024 * 1024;
 
+/// A thread without a job. Woken outside the pool's lock, which it need not take then.
 struct Sleeper {
-  std::condition_variable wake;
-  WorkerPool::Job* job = nullptr;
+  WakeFlag woken;
+  WorkerPool::Job* job = nullptr;  ///< none: look around, the pool is stopping
 };
 
 }  // namespace
@@ -53,29 +55,38 @@ struct WorkerPool::State {
   }
 
   void work() {
-    std::unique_lock lock(mutex);
     Sleeper self;
+    std::unique_lock lock(mutex);
     for (;;) {
-      Job* job = std::exchange(self.job, nullptr);
-      if (!job && !queue.empty()) {
+      Job* job = nullptr;
+      if (!queue.empty()) {
         job = queue.front();
         queue.pop_front();
-      }
-      if (job) {
         lock.unlock();
-        job->run_job();
-        lock.lock();
-        continue;
+      } else {
+        if (stopping) break;
+        self.job = nullptr;
+        self.woken.clear();
+        sleepers.push_back(&self);
+        lock.unlock();
+        if (!self.woken.wait_for(idle_time) && leave(lock, self)) break;
+        self.woken.wait();  // somebody has picked this one, and is about to set it
+        job = self.job;
       }
-      if (stopping) break;
-      sleepers.push_back(&self);
-      self.wake.wait_for(lock, idle_time, [&] { return self.job || stopping; });
-      std::erase(sleepers, &self);
-      if (!self.job && queue.empty() && !stopping) break;
+      if (job) job->run_job();
+      lock.lock();
     }
     --threads;
     // Notified under the lock: the pool may be gone the moment it is released.
     ended.notify_all();
+  }
+
+  /// True, with the lock held: the thread has been idle for long, and nobody has picked it.
+  bool leave(std::unique_lock<std::mutex>& lock, Sleeper& self) {
+    lock.lock();
+    if (std::erase(sleepers, &self) == 1) return true;
+    lock.unlock();
+    return false;
   }
 };
 
@@ -93,18 +104,20 @@ WorkerPool::~WorkerPool() {
 void WorkerPool::stop() {
   std::unique_lock lock(state_->mutex);
   state_->stopping = true;
-  for (auto* sleeper : state_->sleepers) sleeper->wake.notify_one();
+  for (auto* sleeper : state_->sleepers) sleeper->woken.set();
+  state_->sleepers.clear();
   state_->ended.wait(lock, [&] { return state_->threads == 0; });
 }
 
 bool WorkerPool::submit(Job& job) {
-  const std::lock_guard lock(state_->mutex);
+  std::unique_lock lock(state_->mutex);
   if (state_->stopping) return false;
   if (!state_->sleepers.empty()) {
     Sleeper* sleeper = state_->sleepers.back();
     state_->sleepers.pop_back();
     sleeper->job = &job;
-    sleeper->wake.notify_one();
+    lock.unlock();
+    sleeper->woken.set();
     return true;
   }
   const bool grew = state_->threads < state_->max_workers && state_->start_thread();
