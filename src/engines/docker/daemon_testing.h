@@ -96,6 +96,17 @@ class TestDaemon {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
   }
+  /// As an administrator would.
+  void stop() {
+    if (pid_ == 0 && kind_ == Kind::docker) start();  // its containerd goes only with it
+    if (pid_ == 0) return;
+    ::kill(pid_, SIGTERM);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (alive() && std::chrono::steady_clock::now() < deadline)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    if (alive()) kill();
+    pid_ = 0;
+  }
   /// kill -9, of the daemon alone: not of what it has started.
   void kill() {
     ::kill(pid_, SIGKILL);
@@ -118,17 +129,6 @@ class TestDaemon {
   void resume() const { ::kill(pid_, SIGCONT); }
 
  private:
-  void stop() {
-    if (pid_ == 0 && kind_ == Kind::docker) start();  // its containerd goes only with it
-    if (pid_ == 0) return;
-    ::kill(pid_, SIGTERM);
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-    while (alive() && std::chrono::steady_clock::now() < deadline)
-      std::this_thread::sleep_for(std::chrono::milliseconds(10));
-    if (alive()) kill();
-    pid_ = 0;
-  }
-
   /// A daemon that is killed in the middle of a start leaves the container's shim, and what it has begun.
   void end_what_it_left() const {
     const auto shims = run_command({.argv = {"pgrep", "-f", folder_}, .timeout = Duration{10'000}});

@@ -360,16 +360,15 @@ INSTANTIATE_TEST_SUITE_P(DockerEngine, EitherDaemon,
                            return info.param == TestDaemon::Kind::docker ? "docker" : "podman";
                          });
 
-TEST_F(DockerEngineTest, SlowARunIsLostWhenADockerWithoutLiveRestoreComesBack) {
+TEST_F(DockerEngineTest, SlowARunIsLostWhenADockerWithoutLiveRestoreIsStopped) {
   TestDaemon daemon(TestDaemon::Kind::docker, false);
   auto engine = open(daemon);
   EXPECT_THAT(engine->capabilities().shortcomings, ::testing::SizeIs(1));
   ASSERT_TRUE(engine->start(plan("sleep 1000")).ok());
   wait_for(*engine, RankState::running);
-  daemon.kill();
-  EXPECT_EQ(engine->inspect("run")->state, RankState::running);
-  daemon.start();  // asks it to end, and after ten seconds makes it
+  daemon.stop();  // which asks it to end, and after ten seconds makes it
   EXPECT_EQ(wait_for(*engine, RankState::ended).verdict().cause, EndCause::lost);
+  daemon.start();
   expect_removable(*engine, daemon);
 }
 
