@@ -79,12 +79,11 @@ void fields(Fields& f, JobsConfig& jobs) {
 void fields(Fields& f, ImagesConfig& images) {
   duration(f, "unusedLifetime", images.unused_lifetime, "What no tag leads to any more is kept for so long");
   duration(f, "sweepInterval", images.sweep_interval, "Between two looks for what nothing needs");
-  f.field(
-      "registries", images.registries,
-      {.doc = "Hosts (or host:port) that images may be pulled from, private addresses too; *: every host at "
-              "a public address"});
+  f.field("registries", images.registries,
+          {.doc = "Hosts (port 443; or host:port, host:*) that images may be pulled from, private addresses "
+                  "too; *: every host at a public address"});
   f.field("insecureRegistries", images.insecure_registries,
-          {.doc = "Such hosts that speak plain HTTP; private addresses too"});
+          {.doc = "Such hosts that speak plain HTTP (port 80); private addresses too"});
 }
 
 void fields(Fields& f, AlgorithmsConfig& algorithms) {

@@ -1,5 +1,7 @@
 #include "images/importer.h"
 
+#include <algorithm>
+
 #include "base/log.h"
 #include "images/contents_store.h"
 #include "images/import_entries_store.h"
@@ -32,7 +34,7 @@ void Importer::add(const store::ImportRow& row, pull::Credentials credentials) {
     if (!credentials.empty()) credentials_[row.id] = std::move(credentials);
     queue_.push_back(row);
   }
-  wake_.notify_one();
+  wake_.notify_all();  // one might be a pull that pauses
 }
 
 void Importer::cancel(std::string_view image_id) {
@@ -61,15 +63,28 @@ std::optional<Importer::Progress> Importer::progress_of_image(std::string_view i
   return std::nullopt;
 }
 
+/// The first that may begin. A slow registry holds a thread for long: one user's pulls never hold them all.
+std::deque<store::ImportRow>::iterator Importer::next() {
+  const std::size_t most = options_.importers > 1 ? options_.importers - 1 : 1;
+  return std::find_if(queue_.begin(), queue_.end(), [&](const store::ImportRow& row) {
+    if (row.reference.empty()) return true;
+    const auto mine = std::count_if(running_.begin(), running_.end(),
+                                    [&](const auto& one) { return one.second->puller == row.user_id; });
+    return static_cast<std::size_t>(mine) < most;
+  });
+}
+
 void Importer::work() {
   std::unique_lock lock(mutex_);
   while (true) {
-    wake_.wait(lock, [this] { return stop_ || !queue_.empty(); });
+    wake_.wait(lock, [this] { return stop_ || next() != queue_.end(); });
     if (stop_) return;
-    const store::ImportRow row = std::move(queue_.front());
-    queue_.pop_front();
+    const auto chosen = next();
+    const store::ImportRow row = std::move(*chosen);
+    queue_.erase(chosen);
     auto running = std::make_shared<Running>();
     running->image_id = row.image_id;
+    if (!row.reference.empty()) running->puller = row.user_id;
     running_[row.id] = running;
     lock.unlock();
     run(row, *running);

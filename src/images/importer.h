@@ -58,11 +58,13 @@ class Importer {
  private:
   struct Running {
     std::string image_id;
+    std::string puller;  ///< the user whose pull it is; empty for an archive's import
     std::atomic<std::uint64_t> done{0}, total{0};
     std::atomic<bool> cancelled{false};
     std::vector<std::string> entries;  ///< digests of what it has put into the store; for its own thread
   };
   void work();
+  std::deque<store::ImportRow>::iterator next();
   void run(const store::ImportRow& row, Running& running);
   Result<void> import(const store::ImportRow& row, Running& running);
   Result<void> import_file(const store::ImportRow& row, Running& running);

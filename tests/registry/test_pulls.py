@@ -16,7 +16,7 @@ from odd_registry import OddRegistry
 from registry import Image, digest
 
 PULLS = "/api/v1/images/pulls"
-LOCAL = {"images": {"insecureRegistries": ["127.0.0.1"]}}
+LOCAL = {"images": {"insecureRegistries": ["127.0.0.1:*"]}}
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,8 @@ def pull(user, reference, **more):
     return begun, ended
 
 
-def failure(user, reference, **more):
-    ended = end_of(user, begin(user, reference, **more))
+def failure(user, reference, timeout=60, **more):
+    ended = end_of(user, begin(user, reference, **more), timeout)
     assert ended["state"] == "failed", ended
     return ended["failReason"]
 
@@ -162,6 +162,10 @@ def test_layers_that_the_user_has_are_not_fetched_and_those_of_others_are(server
       "layers": [{"mediaType": registry.LAYER, "digest": "sha256:../../x", "size": 1}]}, "not sha256"),
     ({"schemaVersion": 2, "mediaType": registry.MANIFEST, "config": registry.described(b"{}", registry.CONFIG),
       "layers": [{"mediaType": registry.LAYER, "digest": digest(b"y"), "size": 1 << 50}]}, "too large"),
+    # Together they are 2^64.
+    ({"schemaVersion": 2, "mediaType": registry.MANIFEST, "config": registry.described(b"{}", registry.CONFIG),
+      "layers": [{"mediaType": registry.LAYER, "digest": digest(b), "size": (1 << 63) - 1} for b in (b"x", b"y")]},
+     "image is too large"),
     ({"schemaVersion": 2, "mediaType": registry.MANIFEST, "config": registry.described(b"{}", registry.CONFIG),
       "layers": [{"mediaType": registry.LAYER, "digest": digest(b"y"), "size": 1}]}, "does not fit its manifest"),
 ])
@@ -313,6 +317,28 @@ def test_after_a_restart_a_pull_with_credentials_says_that_it_needs_them():
         pull(user, f"{source.authority}/app:1", username="li", password="a horse of mine")
 
 
+def test_a_registry_that_sends_crumbs_is_given_up(server, user):
+    image = Image.make(layers=1, size=300_000)
+    layer = digest(image.layers[0])
+    with OddRegistry({"1": image}) as source:
+        source.behave = lambda r: layer in r.path and r.right(most=1000)
+        assert "connection broke" in failure(user, f"{source.authority}/crumbs:1", timeout=90)
+        assert len(source.requests(layer)) == 6
+
+
+def test_one_users_slow_pulls_do_not_keep_others_waiting(server):
+    slow, other = server.new_user(), server.new_user()
+    image, quick = Image.make(layers=1, size=50_000), Image.make(layers=1, size=50_000)
+    on = threading.Event()
+    with OddRegistry({"1": image}) as source, OddRegistry({"1": quick}) as prompt:
+        source.behave = lambda r: "blobs" in r.path and on.wait(60) and False
+        begun = [begin(slow, f"{source.authority}/slow{i}:1") for i in range(4)]
+        pull(other, f"{prompt.authority}/quick:1")
+        assert not on.is_set() and all(last_import(slow, one)["state"] not in ("succeeded", "failed") for one in begun)
+        on.set()
+        assert all(end_of(slow, one)["state"] == "succeeded" for one in begun)
+
+
 def test_deleting_the_image_ends_its_pull(server):
     user = server.new_user()
     image = Image.make(layers=1, size=50_000)
@@ -351,6 +377,20 @@ def test_credentials_go_to_the_registry_and_nowhere_else(server):
         assert mirror.asked and all("Authorization" not in headers for _, headers in mirror.asked)
         assert "refuses with this user name and password" in failure(user, f"{source.authority}/app:1", username="li",
                                                                      password="wrong")
+
+
+def test_the_challenge_of_another_host_is_not_answered(server, user):
+    image = Image.make(layers=1)
+    with OddRegistry({"1": image}) as source, OddRegistry({}) as mirror, OddRegistry({}) as thief:
+        source.behave = lambda r: "blobs" in r.path and r.answer(307, Location=mirror.url + r.path)
+        mirror.behave = lambda r: r.refuse(401, WWW_Authenticate=f'Bearer realm="{thief.url}/token"')
+        thief.behave = lambda r: r.answer(200, b'{"token": "x"}')
+        assert "refuses" in failure(user, f"{source.authority}/lured:1", username="li", password="a horse of mine")
+        assert mirror.asked and thief.asked == []
+        # Nor is one that asks for the password itself.
+        mirror.behave = lambda r: r.refuse(401, WWW_Authenticate='Basic realm="x"')
+        assert "refuses" in failure(user, f"{source.authority}/lured:1", username="li", password="a horse of mine")
+        assert all("Authorization" not in headers for _, headers in source.asked + mirror.asked)
 
 
 def test_redirects_are_bounded(server, user):
@@ -423,7 +463,7 @@ def test_certificates_are_verified(server, tmp_path):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(tmp_path / "cert", tmp_path / "key")
         source.server.socket = context.wrap_socket(source.server.socket, server_side=True)
-        config = {"images": {"registries": ["127.0.0.1"]}}
+        config = {"images": {"registries": [source.authority]}}
         with lathe.Server(config=config) as strict:
             assert "certificate cannot be verified" in failure(strict.new_user(), f"{source.authority}/app:1")
         # The same with the machine's trust.

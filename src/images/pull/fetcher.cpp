@@ -20,6 +20,7 @@ constexpr std::size_t kMostHeaderBytes = 64 << 10;
 constexpr long kBufferBytes = 256 << 10;
 constexpr long kConnectSeconds = 15;
 constexpr long kStallSeconds = 60;
+constexpr long kLeastBytesPerSecond = 10 << 10;
 
 struct Library {
   decltype(&curl_global_init) global_init = nullptr;
@@ -84,7 +85,8 @@ struct Going {
   const std::function<bool()>& go_on;
   Fetcher::Head head{};
   std::size_t header_bytes = 0;
-  std::optional<Error> error{};  ///< why a callback ended it
+  std::optional<Error> error{};    ///< why a callback ended it
+  std::optional<Error> refused{};  ///< of an address; the host may have others that will do
 };
 
 std::size_t on_header(char* data, std::size_t, std::size_t size, void* pointer) {
@@ -109,10 +111,11 @@ int on_progress(void* pointer, curl_off_t, curl_off_t, curl_off_t, curl_off_t) {
 curl_socket_t on_socket(void* pointer, curlsocktype, curl_sockaddr* address) {
   Going& going = *static_cast<Going*>(pointer);
   if (!going.request.any_address && !is_public(address->addr)) {
-    going.error = Error{Code::permission_denied,
-                        {"该主机的地址不是公网地址，管理员未允许（images.registries）",
-                         "the host's address is not a public one, and the administrator has not allowed the "
-                         "host (images.registries)"}};
+    going.refused =
+        Error{Code::permission_denied,
+              {"该主机的地址不是公网地址，管理员未允许（images.registries）",
+               "the host's address is not a public one, and the administrator has not allowed the "
+               "host (images.registries)"}};
     return CURL_SOCKET_BAD;
   }
   return ::socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
@@ -191,7 +194,7 @@ Result<Fetcher::Head> Fetcher::get(const Request& request, const Sink& sink,
   set(CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
   set(CURLOPT_BUFFERSIZE, kBufferBytes);
   set(CURLOPT_CONNECTTIMEOUT, kConnectSeconds);
-  set(CURLOPT_LOW_SPEED_LIMIT, 1L);
+  set(CURLOPT_LOW_SPEED_LIMIT, kLeastBytesPerSecond);
   set(CURLOPT_LOW_SPEED_TIME, kStallSeconds);
   set(CURLOPT_OPENSOCKETFUNCTION, &on_socket);
   set(CURLOPT_OPENSOCKETDATA, static_cast<void*>(&going));
@@ -220,6 +223,7 @@ Result<Fetcher::Head> Fetcher::get(const Request& request, const Sink& sink,
 
   const CURLcode code = curl.easy_perform(handle);
   if (going.error) return *std::move(going.error);
+  if (code == CURLE_COULDNT_CONNECT && going.refused) return *std::move(going.refused);
   if (code != CURLE_OK) return failure(code, curl);
   long status = 0;
   curl.easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &status);

@@ -33,9 +33,9 @@ class Fetcher {
   };
   /// Takes the body as it arrives; an error ends the request and comes back.
   using Sink = std::function<Result<void>(const Head& head, std::string_view piece)>;
-  /// Any status is a success here. Errors: unavailable (not reached, broken off, stalled for a minute),
-  /// permission_denied (the address), failed_precondition (the certificate), cancelled (`go_on` said no),
-  /// too_large (the headers).
+  /// Any status is a success here. Errors: unavailable (not reached, broken off, slower than 10 KiB/s for a
+  /// minute), permission_denied (the address), failed_precondition (the certificate), cancelled (`go_on` said
+  /// no), too_large (the headers).
   Result<Head> get(const Request& request, const Sink& sink, const std::function<bool()>& go_on);
 
  private:

@@ -12,7 +12,8 @@ namespace lathe::images::pull {
 
 namespace {
 
-constexpr int kMostAttempts = 6;  // without a byte in between
+constexpr int kMostAttempts = 6;  // without so much in between:
+constexpr std::uint64_t kProgress = 1 << 20;
 
 /// Cannot be an image's name: nobody pushes to it.
 std::string waiting_name(const std::string& digest) {
@@ -37,9 +38,11 @@ class Pull {
     Remote::Document document;
     const registry::PushedManifest manifest = TRY(choose(document));
     TRY(check(manifest, document));
-    for (const Blob& blob : manifest.needed) total_ += blob.size;
-    if (total_ > request_.max_bytes)
-      return Error{Code::invalid_argument, {"镜像过大", "the image is too large"}};
+    for (const Blob& blob : manifest.needed) {
+      if (blob.size > request_.max_bytes - total_)
+        return Error{Code::invalid_argument, {"镜像过大", "the image is too large"}};
+      total_ += blob.size;
+    }
     request_.progress(0, total_);
     for (const Blob& blob : manifest.needed) TRY(take(blob));
     TRY(check_config(manifest, document));
@@ -144,6 +147,7 @@ class Pull {
 
   Result<void> fetch_rest(const Blob& blob, Uploads::Held& held) {
     int attempts = 0;
+    std::uint64_t mark = held.size();
     while (held.size() < blob.size) {
       const std::uint64_t before = held.size();
       auto sent = remote_.blob(blob.digest, before, [&](std::string_view piece) -> Result<void> {
@@ -155,7 +159,11 @@ class Pull {
       if (held.size() == blob.size) return {};
       if (sent.ok()) sent = Error{Code::unavailable, {"内容不完整", "the content ended early"}};
       if (!is_worth_another_try(sent.error())) return sent;
-      attempts = held.size() > before ? 1 : attempts + 1;
+      ++attempts;
+      if (held.size() - mark >= kProgress) {
+        attempts = 1;
+        mark = held.size();
+      }
       if (attempts == kMostAttempts) return sent;
       TRY(wait(attempts, sent.error()));
     }

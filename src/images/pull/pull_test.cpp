@@ -60,17 +60,26 @@ TEST(PullUrl, IsReadAsOthersReadIt) {
 TEST(PullRules, SayWhoMayBeAsked) {
   const Rules open;
   EXPECT_TRUE(open.may_pull_from("registry.example"));
-  EXPECT_FALSE(open.any_address("registry.example"));
-  const Rules closed{{"registry.example", "Other.example:5000"}, {"10.0.0.7:5000"}};
+  EXPECT_FALSE(open.any_address("registry.example", true));
+  const Rules closed{{"registry.example", "Other.example:5000", "[fd00::1]", "wide.example:*"},
+                     {"10.0.0.7:5000", "10.0.0.8"}};
   for (const char* allowed :
-       {"registry.example", "registry.example:443", "other.example:5000", "10.0.0.7:5000"}) {
+       {"registry.example", "registry.example:443", "other.example:5000", "10.0.0.7:5000", "[fd00::1]",
+        "[fd00::1]:443", "wide.example", "wide.example:5000", "10.0.0.8:80"}) {
     EXPECT_TRUE(closed.may_pull_from(allowed)) << allowed;
-    EXPECT_TRUE(closed.any_address(allowed)) << allowed;
+    EXPECT_TRUE(closed.any_address(allowed, true)) << allowed;
   }
-  for (const char* refused : {"other.example", "other.example:5001", "10.0.0.7", "x.registry.example"})
+  for (const char* refused :
+       {"other.example", "other.example:5001", "10.0.0.7", "x.registry.example", "registry.example:80",
+        "registry.example:5000", "[fd00::1]:5000", "10.0.0.8:5000", "10.0.0.8:443"})
     EXPECT_FALSE(closed.may_pull_from(refused)) << refused;
   EXPECT_TRUE(closed.is_insecure("10.0.0.7:5000"));
   EXPECT_FALSE(closed.is_insecure("registry.example"));
+  // A host without a port is at the port of the scheme that the list is for.
+  EXPECT_TRUE(closed.is_insecure("10.0.0.8"));
+  EXPECT_TRUE(closed.any_address("10.0.0.8", false));
+  EXPECT_FALSE(closed.any_address("10.0.0.8", true));
+  EXPECT_FALSE(closed.any_address("registry.example", false));
 }
 
 bool is_public_text(const char* text) {

@@ -100,7 +100,8 @@ std::string explanation(const std::string& body) {
 
 struct Remote::Reply {
   Fetcher::Head head;
-  std::string body;  ///< of a refusal
+  std::string body;      ///< of a refusal
+  bool at_home = false;  ///< it comes from the host that was asked, not from one it redirected to
 };
 
 Result<void> Remote::check_scheme(const Url& url) const {
@@ -117,10 +118,11 @@ Result<Remote::Reply> Remote::follow(Url url, const std::vector<std::string>& he
   const std::string first = url.text().substr(0, url.text().size() - url.target.size());
   for (int hops = 0; hops <= kMostRedirects; ++hops) {
     TRY(check_scheme(url));
-    Fetcher::Request request{url.text(), headers, rules_.any_address(url.authority)};
+    Fetcher::Request request{url.text(), headers, rules_.any_address(url.authority, url.tls)};
     const bool at_home = request.url.starts_with(first + "/");
     if (at_home && !authorization.empty()) request.headers.push_back("Authorization: " + authorization);
     Reply reply;
+    reply.at_home = at_home;
     const auto take = [&](const Fetcher::Head& head, std::string_view piece) -> Result<void> {
       if (head.status == 200 || head.status == 206) return sink(head, piece);
       if (reply.body.size() + piece.size() <= kMostExplanation) reply.body += piece;
@@ -147,7 +149,8 @@ Result<Remote::Reply> Remote::ask(const std::string& target, std::vector<std::st
                                   const Fetcher::Sink& sink) {
   const Url url{!rules_.is_insecure(name_.authority), name_.authority, "/v2/" + name_.repository + target};
   Reply reply = TRY(follow(url, headers, authorization_, sink));
-  if (reply.head.status != 401) return reply;
+  // Another host's challenge is not the registry's: the credentials would go wherever that host says.
+  if (reply.head.status != 401 || !reply.at_home) return reply;
   // The first time, or the token has expired.
   authorization_ = TRY(authorize(reply.head));
   if (authorization_.empty()) return reply;

@@ -36,10 +36,20 @@ std::string_view host_of(std::string_view authority) {
   return authority.substr(0, colon);
 }
 
-bool names(const std::vector<std::string>& list, std::string_view authority) {
+constexpr std::string_view kTlsPort = "443", kPlainPort = "80";
+
+std::string_view port_of(std::string_view authority, std::string_view usual) {
+  const auto host = host_of(authority);
+  return host.size() < authority.size() ? authority.substr(host.size() + 1) : usual;
+}
+
+/// Is one of the entries, whose port is `usual` where they give none, of this host and port?
+bool names(const std::vector<std::string>& list, std::string_view usual, std::string_view authority,
+           std::string_view port) {
   return std::any_of(list.begin(), list.end(), [&](const std::string& entry) {
     const std::string one = lower(entry);
-    return one != "*" && (one == authority || one == host_of(authority));
+    const std::string_view entry_port = port_of(one, usual);
+    return one != "*" && host_of(one) == host_of(authority) && (entry_port == "*" || entry_port == port);
   });
 }
 
@@ -110,15 +120,17 @@ Result<Url> parse_url(std::string_view text) {
 }
 
 bool Rules::may_pull_from(std::string_view authority) const {
-  return any_address(authority) || std::find(registries.begin(), registries.end(), "*") != registries.end();
+  return any_address(authority, true) || is_insecure(authority) ||
+         std::find(registries.begin(), registries.end(), "*") != registries.end();
 }
 
-bool Rules::any_address(std::string_view authority) const {
-  return names(registries, authority) || is_insecure(authority);
+bool Rules::any_address(std::string_view authority, bool tls) const {
+  const std::string_view port = port_of(authority, tls ? kTlsPort : kPlainPort);
+  return names(registries, kTlsPort, authority, port) || names(insecure, kPlainPort, authority, port);
 }
 
 bool Rules::is_insecure(std::string_view authority) const {
-  return names(insecure, authority);
+  return names(insecure, kPlainPort, authority, port_of(authority, kPlainPort));
 }
 
 }  // namespace lathe::images::pull

@@ -40,14 +40,15 @@ Result<Url> parse_url(std::string_view text);
 
 /// Which registries may be spoken to, and how.
 struct Rules {
-  /// Hosts, as `host` or `host:port`, whose addresses may be private; `*` allows every host besides, at
-  /// public addresses.
+  /// Hosts, as `host` (at port 443), `host:port` or `host:*` (at every port), whose addresses may be private;
+  /// `*` allows every host besides, at public addresses.
   std::vector<std::string> registries{"*"};
-  /// Hosts that speak plain HTTP; their addresses may be private, too.
+  /// Hosts that speak plain HTTP; their addresses may be private, too. `host` is port 80 here.
   std::vector<std::string> insecure;
 
   bool may_pull_from(std::string_view authority) const;
-  bool any_address(std::string_view authority) const;
+  /// `tls` tells the port that is meant where the authority gives none.
+  bool any_address(std::string_view authority, bool tls) const;
   bool is_insecure(std::string_view authority) const;
 };
 
