@@ -257,6 +257,14 @@ class Builder {
           Code::unsatisfiable,
           {fmt::format("资源组 {} 的运行引擎 {} 未启用", group_.name, group_.engine),
            fmt::format("the engine {} of resource group {} is not set up", group_.engine, group_.name)}};
+    const bool shares = std::any_of(spec().groups.begin(), spec().groups.end(), [](const RankGroup& ranks) {
+      return ranks.each.gpu.share == GpuShare::vgpu && ranks.each.gpu.count > 0;
+    });
+    if (shares && !entry->engine->capabilities().gpu_shares)
+      return Error{Code::unsatisfiable,
+                   {"这里没有 CUDA MPS 守护进程，无法限制 GPU 份额：gpuShare 应为 none（整卡）或 mig",
+                    "no CUDA MPS daemon runs here to hold a job to a share of a GPU: gpuShare must be none "
+                    "(whole devices) or mig"}};
     admission::Group group;
     group.capacity = capacity_of(group_, platform_.quotas.machine(), entry->gpus);
     group.gpus = engines::GpuPool(entry->gpus);

@@ -1,0 +1,70 @@
+"""Devices that NVML tells of: found, counted, given out one by one, and named to the job that has them.
+
+There is no NVIDIA hardware where this runs: a library of the tests' own answers in the driver's place. What the
+server asks, what it makes of the answers and what a job is told are real; that a job computes on a device is not
+shown here.
+"""
+
+import pathlib
+import subprocess
+import tempfile
+
+import pytest
+
+from lathe import Server, wait_until
+from test_jobs import MODELLING, job, log, start, wait
+
+
+@pytest.fixture(scope="module")
+def gpu_server():
+    with tempfile.TemporaryDirectory(prefix="lathe-nvml-") as folder:
+        subprocess.run(["cc", "-shared", "-fPIC", "-o", f"{folder}/libnvidia-ml.so.1",
+                        pathlib.Path(__file__).with_name("nvml_double.c")], check=True)
+        with Server(environment={"LD_LIBRARY_PATH": folder}) as running:
+            yield running
+
+
+def wants(**gpu):
+    return [{"cpuNumber": 0, "memory": 0, "gpuResource": gpu}]
+
+
+def test_whole_devices_are_given_to_one_job_each_and_the_next_one_waits_and_says_why(gpu_server):
+    user = gpu_server.new_user()
+    command = "echo $CUDA_VISIBLE_DEVICES; while [ ! -e ${output_dir}/go ]; do sleep 0.05; done"
+    one, two = (start(user, command, resource=wants(gpuNum=1), outputDir="/out") for _ in range(2))
+    for id in (one, two):
+        wait(user, id, "running")
+        wait_until(lambda: log(user, id), 30, "the job's line")
+    assert {log(user, one), log(user, two)} == {"GPU-a\n", "GPU-b\n"}
+    left = user.post("/system/config/getRemainResource", {"userId": user.id}).payload
+    assert left["remainGpu"] == 0
+
+    three = start(user, "echo $CUDA_VISIBLE_DEVICES", resource=wants(gpuNum=1))
+    wait_until(lambda: "GPU" in job(user, three)["reason"]["message"], 30, "a reason that names what is missing")
+    assert job(user, three)["state"] == "queued"
+    user.multipart("/api/file/file/uploadFolder", {"currentPath": "/out"}, [("file", "go", b"")]).ok()
+    assert wait(user, three)["state"] == "succeeded"
+    assert log(user, three) in ("GPU-a\n", "GPU-b\n")
+
+
+def test_a_job_without_a_device_sees_none(gpu_server):
+    user = gpu_server.new_user()
+    id = start(user, "echo \"[$CUDA_VISIBLE_DEVICES]\"; ls /dev | grep -c nvidia")
+    wait(user, id)
+    assert log(user, id) == "[]\n0\n"
+
+
+def test_slices_are_given_by_their_profile(gpu_server):
+    user = gpu_server.new_user()
+    id = start(user, "echo $CUDA_VISIBLE_DEVICES", resource=wants(gpuShare="mig", migRes="1g.10gb", gpuNum=1))
+    assert wait(user, id)["state"] == "succeeded"
+    assert log(user, id) in ("MIG-1\n", "MIG-2\n")
+    answer = user.post(MODELLING, {"command": "true", "resource": wants(gpuShare="mig", migRes="7g.80gb", gpuNum=1)})
+    assert answer.json["success"] is False
+
+
+def test_a_share_is_refused_where_nothing_would_hold_the_job_to_it(gpu_server):
+    user = gpu_server.new_user()
+    answer = user.post(MODELLING, {"command": "true", "resource": wants(gpuShare="vgpu", gpuNum=1, gpuMem=8,
+                                                                        gpuCores=25)})
+    assert answer.json["success"] is False and user.items("/api/v1/jobs") == []
