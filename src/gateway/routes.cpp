@@ -175,19 +175,22 @@ std::shared_ptr<const Table> Registry::set_one(ServiceRoute service) {
     const std::scoped_lock lock(mutex_);
     const auto before = table_.load();
     next = std::make_shared<Table>(*before);
+    std::set<std::string> ids;  // its own, and that of a deleted one whose name it has
     std::erase_if(next->services_, [&](const auto& one) {
-      const bool same = one.second->state()->id == service.id;
-      if (same) one.second->retire();
-      return same;
+      const auto& id = one.second->state()->id;
+      if (id != service.id && one.first != service.name) return false;
+      one.second->retire();
+      ids.insert(id);
+      return true;
     });
+    ids.insert(service.id);
     std::set<std::string> routed;
     for (const auto& version : service.versions)
       for (const auto& upstream : version.upstreams) routed.insert(upstream.id);
-    const std::string id = service.id;
     std::string name = service.name;
     next->services_[std::move(name)] = make(std::move(service), *before);
     drained = drain([&](const Target& target) {
-      return target.service_id == id && !routed.contains(target.upstream.id);
+      return ids.contains(target.service_id) && !routed.contains(target.upstream.id);
     });
     table_.store(next);
   }

@@ -26,8 +26,7 @@ class AccessLog::Line {
   explicit Line(char* at) : at_(at) {}
   Line& text(std::string_view text) {
     text = text.substr(0, kLongestText);
-    std::memcpy(at_, text.data(), text.size());
-    at_ += text.size();
+    at_ = std::copy(text.begin(), text.end(), at_);
     return *this;
   }
   Line& number(std::uint64_t value) {

@@ -266,6 +266,8 @@ Task<bool> Connection::refuse_head(Refusal refusal) {
   request_.raw_target = parser_.origin_target();
   http10_ = false;
   unread_ = true;
+  answer_ready_ = streamed_ = sent_all_ = false;  // what an earlier answer on this connection left
+  answer_bytes_ = 0;
   response_ = malformed(head_refused(refusal), refusal.status);
   co_await answer_here(true);
   co_return false;

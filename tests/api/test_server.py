@@ -145,6 +145,22 @@ def test_what_is_malformed_is_answered_in_the_form_of_its_family(server, path, f
         assert [body[field] for field in ("errorCode", "code", "returnCode", "status") if field in body][-1] == number
 
 
+def test_what_is_malformed_is_answered_after_a_file_too(server):
+    """On one connection: a file, which a worker sends itself, then a head that is refused."""
+    user = server.new_user()
+    user.multipart("/api/file/file/uploadFolder", {"currentPath": "/"}, [("file", "a.bin", b"x" * 100_000)]).ok()
+    with socket.create_connection((user.host, user.port), timeout=20) as connection:
+        connection.sendall(f"GET /api/v1/files/content?path=/a.bin HTTP/1.1\r\nHost: a\r\n"
+                           f"Authorization: Bearer {user.token}\r\n\r\n".encode())
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert answer.read() == b"x" * 100_000
+        connection.sendall(b"GET /api/v1/me HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n")
+        refused = http.client.HTTPResponse(connection)
+        refused.begin()
+        assert (refused.status, json.loads(refused.read())["status"]) == (400, 400)
+
+
 def raw(server, text):
     host, port = server.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=20) as connection:

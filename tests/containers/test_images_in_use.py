@@ -30,7 +30,8 @@ def bring(server, user, name, tag):
     layer = daemons.busybox_layer(one=os.urandom(100))
     daemons.import_image(user, name, daemons.docker_archive(layer), tag)
     manifest = registry.Repository(server, user, name).get_manifest(tag).body
-    return f"{name}:{tag}", "lathe.local/image:" + hashlib.sha256(manifest).hexdigest()
+    owner = hashlib.sha256(str(server.data / "containers").encode()).hexdigest()[:10]
+    return f"{name}:{tag}", f"lathe.local/{owner}/image:" + hashlib.sha256(manifest).hexdigest()
 
 
 def image_id(user, name):

@@ -171,21 +171,31 @@ class Maker {
   /// restarted, or whose runtime stumbled, is no reason to fail the job.
   Result<void> start() {
     const auto patience = std::chrono::steady_clock::now() + kDaemonRestarts;
-    for (int attempt = 1;; ++attempt) {
+    for (int failures = 0;;) {
       auto started = start_once();
       std::unique_lock lock(shared_->mutex);
       if (started.ok() || making_->connected || shared_->given_up) return {};
       const bool away = started.error().code == Code::unavailable;
+      if (!away) ++failures;
       const bool again = away ? std::chrono::steady_clock::now() < patience
-                              : may_pass(started.error().code) && attempt < kAttempts;
+                              : may_pass(started.error().code) && failures < kAttempts;
       if (!again) return started;
       log::warning("rank {}: {}; trying again", rank_, started.error().describe(Language::en));
       if (shared_->changed.wait_for(lock, kBetween, [&] { return making_->connected || shared_->given_up; }))
         return {};
       lock.unlock();
-      // What broke off half way still has the name.
+      // What broke off half way still has the name; what was only answered too late is about to call.
+      if (runs_already()) return {};
       (void)shared_->daemon.remove(container_name(shared_->launch, rank_)).ok();
     }
+  }
+
+  bool runs_already() const {
+    const auto described = shared_->daemon.inspect(container_name(shared_->launch, rank_));
+    if (!described.ok() || !described->is_object()) return false;
+    const auto* state = described->as_object().if_contains("State");
+    const auto* running = state && state->is_object() ? state->as_object().if_contains("Running") : nullptr;
+    return running && running->is_bool() && running->as_bool();
   }
 
   Result<void> start_once() {

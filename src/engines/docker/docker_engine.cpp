@@ -38,15 +38,6 @@ Result<void> keep_first_program(int folder) {
   return replace_file(folder, kFirstFile, first_program(), Durable::no, 0755);
 }
 
-/// Short, and another for every state directory: two servers may share a daemon.
-std::string owner_of(const std::string& state_dir) {
-  unsigned char digest[SHA256_DIGEST_LENGTH];
-  ::SHA256(reinterpret_cast<const unsigned char*>(state_dir.data()), state_dir.size(), digest);
-  std::string out;
-  for (int i = 0; i < 5; ++i) out += fmt::format("{:02x}", digest[i]);
-  return out;
-}
-
 Error unusable(std::string zh, std::string en) {
   return {Code::failed_precondition, {std::move(zh), std::move(en)}};
 }
@@ -60,6 +51,15 @@ Error rootless_error() {
 
 }  // namespace
 
+std::string daemon_owner(const std::string& state_dir) {
+  const std::string path = std::filesystem::absolute(state_dir);
+  unsigned char digest[SHA256_DIGEST_LENGTH];
+  ::SHA256(reinterpret_cast<const unsigned char*>(path.data()), path.size(), digest);
+  std::string out;
+  for (int i = 0; i < 5; ++i) out += fmt::format("{:02x}", digest[i]);
+  return out;
+}
+
 struct DockerEngine::State {
   explicit State(Options given)
       : options(std::move(given)),
@@ -70,7 +70,7 @@ struct DockerEngine::State {
               .clear = [this](const LaunchRecord& launch, std::size_t rank) { return clear(launch, rank); },
               .resume = [this](const LaunchRecord& launch) { return resume(launch); },
               .abandoned = [this] { want_sweeps(); }}),
-        owner(owner_of(runs.state_dir())),
+        owner(daemon_owner(runs.state_dir())),
         loader(daemon, options.find_image, options.retry, options.image_prefix, options.unload_interval) {
     const Fd folder(::open(runs.state_dir().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     auto kept = keep_first_program(folder.get());

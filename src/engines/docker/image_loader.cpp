@@ -83,6 +83,10 @@ void ImageLoader::unload() {
   const auto names = daemon_.image_names(prefix_);
   if (!names.ok()) return;  // the daemon is away: later
   for (const std::string& name : *names) {
+    {
+      const std::lock_guard guard(mutex_);
+      if (ending_ || !wanted_.empty()) return;  // that comes first
+    }
     const std::string image = "sha256:" + name.substr(prefix_.size());
     const auto found = find_(image);
     if (found.ok() || found.error().code != Code::not_found) continue;
