@@ -5,6 +5,7 @@
 
 #include "accounts/accounts_service.h"
 #include "base/log.h"
+#include "http/parser.h"
 
 namespace lathe::accounts {
 
@@ -15,11 +16,6 @@ constexpr Duration kTouchEvery = std::chrono::minutes{1};
 Error not_valid() {
   return {Code::unauthenticated,
           {"令牌无效或已过期，请重新登录", "the token is not valid or has expired, log in again"}};
-}
-
-bool is_scheme(std::string_view text, std::string_view scheme) {
-  return std::equal(text.begin(), text.end(), scheme.begin(), scheme.end(),
-                    [](char a, char b) { return (a >= 'A' && a <= 'Z' ? a - 'A' + 'a' : a) == b; });
 }
 
 struct Presented {
@@ -34,8 +30,8 @@ Result<Presented> presented(std::string_view header) {
   auto value = header.substr(space + 1);
   value.remove_prefix(std::min(value.find_first_not_of(' '), value.size()));
   if (value.empty() || value.size() > 1024) return not_valid();
-  if (is_scheme(scheme, "bearer")) return Presented{std::string(value), {}};
-  if (!is_scheme(scheme, "basic")) return not_valid();
+  if (http::same_ignoring_case(scheme, "bearer")) return Presented{std::string(value), {}};
+  if (!http::same_ignoring_case(scheme, "basic")) return not_valid();
 
   std::string plain(value.size(), '\0');
   std::size_t size = 0;

@@ -5,22 +5,11 @@
 #include <charconv>
 #include <ctime>
 
+#include "base/base64.h"
+
 namespace lathe::files::tus {
 
 namespace {
-
-std::optional<std::string> decode_base64(std::string_view text) {
-  if (text.size() % 4 != 0) return std::nullopt;
-  std::string out(text.size() / 4 * 3, '\0');
-  const int length =
-      EVP_DecodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                      reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
-  if (length < 0) return std::nullopt;
-  std::size_t padding = 0;  // which OpenSSL counts as bytes
-  while (padding < 2 && padding < text.size() && text[text.size() - 1 - padding] == '=') ++padding;
-  out.resize(static_cast<std::size_t>(length) - padding);
-  return out;
-}
 
 std::string_view next_part(std::string_view& text, char separator) {
   const auto end = text.find(separator);
@@ -49,7 +38,7 @@ Result<std::map<std::string, std::string>> parse_metadata(std::string_view text)
     while (pair.starts_with(' ')) pair.remove_prefix(1);
     while (pair.ends_with(' ')) pair.remove_suffix(1);
     const std::string_view key = next_part(pair, ' ');
-    const auto value = decode_base64(pair);
+    const auto value = from_base64(pair);
     if (key.empty() || !value || !out.emplace(key, *value).second) return bad;
   }
   return out;
@@ -60,7 +49,7 @@ Result<std::optional<Checksum>> Checksum::parse(std::string_view header) {
   const std::string_view algorithm = next_part(header, ' ');
   const EVP_MD* digest = algorithm == "sha1" ? EVP_sha1() : algorithm == "sha256" ? EVP_sha256() : nullptr;
   if (!digest) return invalid_field("Upload-Checksum", {"算法应为 sha1 或 sha256", "must be sha1 or sha256"});
-  auto expected = decode_base64(header);
+  auto expected = from_base64(header);
   if (!expected || expected->size() != static_cast<std::size_t>(EVP_MD_get_size(digest)))
     return invalid_field("Upload-Checksum", {"不是该算法的摘要", "is not a hash of that algorithm"});
   Checksum out;

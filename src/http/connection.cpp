@@ -241,8 +241,8 @@ std::optional<Text> Connection::make_request() {
   keep_alive_ = parser_.keep_alive();
   expects_ = parser_.expects_continue() && framing_.kind != Framing::Kind::none;
   body_ = BodyState(framing_, UINT64_MAX);
-  answer_ready_ = streamed_ = sent_all_ = unread_ = false;
-  answer_bytes_ = sent_ = 0;
+  forget_answer();
+  unread_ = false;
 
   auto target = parse_target(parser_.origin_target());
   if (!target) request_.raw_target = parser_.origin_target();
@@ -252,6 +252,12 @@ std::optional<Text> Connection::make_request() {
   request_.path = std::move(target->path);
   request_.query = std::move(target->query);
   return std::nullopt;
+}
+
+/// What an earlier answer on this connection left.
+void Connection::forget_answer() {
+  answer_ready_ = streamed_ = sent_all_ = false;
+  answer_bytes_ = sent_ = 0;
 }
 
 Task<bool> Connection::refuse_head(Refusal refusal) {
@@ -266,8 +272,7 @@ Task<bool> Connection::refuse_head(Refusal refusal) {
   request_.raw_target = parser_.origin_target();
   http10_ = false;
   unread_ = true;
-  answer_ready_ = streamed_ = sent_all_ = false;  // what an earlier answer on this connection left
-  answer_bytes_ = 0;
+  forget_answer();
   response_ = malformed(head_refused(refusal), refusal.status);
   co_await answer_here(true);
   co_return false;

@@ -115,6 +115,7 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
 
   Task<bool> handshake();
   Task<bool> read_head();
+  void forget_answer();
   Task<bool> refuse_head(Refusal refusal);
   Task<bool> serve_request();
   Task<bool> serve_io();

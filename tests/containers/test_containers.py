@@ -10,12 +10,6 @@ from lathe import Server, wait_until
 ENDED = ("succeeded", "failed", "cancelled")
 
 
-@pytest.fixture(scope="module", params=["docker", "podman"])
-def daemon(request):
-    with daemons.Daemon(request.param) as running:
-        yield running
-
-
 @pytest.fixture(scope="module")
 def server(daemon):
     with Server(arguments=["--docker-socket", daemon.socket]) as running:

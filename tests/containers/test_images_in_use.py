@@ -13,12 +13,6 @@ from lathe import Server, wait_until
 AT_ONCE = {"images": {"unusedLifetime": "0s", "sweepInterval": "200ms"}}
 
 
-@pytest.fixture(scope="module", params=["docker", "podman"])
-def daemon(request):
-    with daemons.Daemon(request.param) as running:
-        yield running
-
-
 @pytest.fixture(scope="module")
 def server(daemon):
     with Server(config=AT_ONCE, arguments=["--docker-socket", daemon.socket]) as running:

@@ -120,6 +120,15 @@ struct Making {
   bool made = false;  ///< there is, or may be, a container
 };
 
+/// A flag of the container's state; false too where the daemon does not know.
+bool daemon_says(const ContainerCrew::Shared& shared, std::size_t rank, std::string_view flag) {
+  const auto described = shared.daemon.inspect(container_name(shared.launch, rank));
+  if (!described.ok() || !described->is_object()) return false;
+  const auto* state = described->as_object().if_contains("State");
+  const auto* value = state && state->is_object() ? state->as_object().if_contains(flag) : nullptr;
+  return value && value->is_bool() && value->as_bool();
+}
+
 class Maker {
  public:
   Maker(std::shared_ptr<ContainerCrew::Shared> shared, std::shared_ptr<Making> making, std::size_t rank,
@@ -185,17 +194,9 @@ class Maker {
         return {};
       lock.unlock();
       // What broke off half way still has the name; what was only answered too late is about to call.
-      if (runs_already()) return {};
+      if (daemon_says(*shared_, rank_, "Running")) return {};
       (void)shared_->daemon.remove(container_name(shared_->launch, rank_)).ok();
     }
-  }
-
-  bool runs_already() const {
-    const auto described = shared_->daemon.inspect(container_name(shared_->launch, rank_));
-    if (!described.ok() || !described->is_object()) return false;
-    const auto* state = described->as_object().if_contains("State");
-    const auto* running = state && state->is_object() ? state->as_object().if_contains("Running") : nullptr;
-    return running && running->is_bool() && running->as_bool();
   }
 
   Result<void> start_once() {
@@ -301,13 +302,8 @@ class ContainerRank final : public RankBody {
     if (!sampled_ && channel_seen_) sample();
     if (sampled_ && account_.cpu_seconds > 0) return account_;
     // Its first program was killed, and the accounts went with it: all that is left is the daemon's word.
-    if (channel_seen_ && !account_.out_of_memory) {
-      const auto described = shared_->daemon.inspect(container_name(shared_->launch, rank_));
-      if (described.ok() && described->is_object())
-        if (const auto* state = described->as_object().if_contains("State"); state && state->is_object())
-          if (const auto* killed = state->as_object().if_contains("OOMKilled"); killed && killed->is_bool())
-            account_.out_of_memory = killed->as_bool();
-    }
+    if (channel_seen_ && !account_.out_of_memory)
+      account_.out_of_memory = daemon_says(*shared_, rank_, "OOMKilled");
     return account_;
   }
 

@@ -1,13 +1,14 @@
 #include "images/pull/remote.h"
 
 #include <fmt/format.h>
-#include <openssl/evp.h>
 
 #include <algorithm>
 #include <charconv>
 
+#include "base/base64.h"
 #include "base/json.h"
 #include "base/text_form.h"
+#include "http/credentials.h"
 #include "http/url.h"
 #include "images/blob_store.h"
 #include "images/oci.h"
@@ -43,24 +44,8 @@ void fields(Fields& f, Complaints& c) {
   f.field("errors", c.errors);
 }
 
-std::string base64(std::string_view bytes) {
-  std::string out(4 * ((bytes.size() + 2) / 3) + 1, '\0');
-  const int size =
-      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                      reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
-  out.resize(static_cast<std::size_t>(size));
-  return out;
-}
-
 bool is_redirect(int status) {
   return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
-}
-
-/// Does the challenge's scheme come first in it?
-bool has_scheme(std::string_view challenge, std::string_view scheme) {
-  return challenge.size() > scheme.size() && challenge[scheme.size()] == ' ' &&
-         std::equal(scheme.begin(), scheme.end(), challenge.begin(),
-                    [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b - 'A' + 'a' : b); });
 }
 
 /// `name="value"` of a challenge; "" if it has none.
@@ -157,15 +142,19 @@ Result<Remote::Reply> Remote::ask(const std::string& target, std::vector<std::st
   return follow(url, headers, authorization_, sink);
 }
 
+std::string Remote::basic() const {
+  if (credentials_.empty()) return {};
+  return "Basic " + to_base64(credentials_.user_name + ":" + credentials_.password);
+}
+
 /// "" where nothing that could be done would help.
 Result<std::string> Remote::authorize(const Fetcher::Head& refusal) {
-  const std::string basic =
-      credentials_.empty() ? "" : "Basic " + base64(credentials_.user_name + ":" + credentials_.password);
+  const std::string basic = this->basic();
   std::string by_basic;
   for (const auto& [name, value] : refusal.headers) {
     if (name != "www-authenticate") continue;
-    if (has_scheme(value, "bearer")) return fetch_token(value);
-    if (has_scheme(value, "basic") && authorization_ != basic) by_basic = basic;
+    if (http::has_scheme(value, "bearer")) return fetch_token(value);
+    if (http::has_scheme(value, "basic") && authorization_ != basic) by_basic = basic;
   }
   return by_basic;
 }
@@ -182,11 +171,9 @@ Result<std::string> Remote::fetch_token(std::string_view challenge) {
   realm->target += "scope=" + http::percent_encode(scope);
   if (const std::string service = parameter(challenge, "service"); !service.empty())
     realm->target += "&service=" + http::percent_encode(service);
-  const std::string basic =
-      credentials_.empty() ? "" : "Basic " + base64(credentials_.user_name + ":" + credentials_.password);
   std::string body;
   const Reply reply =
-      TRY(follow(*realm, {}, basic, [&](const Fetcher::Head&, std::string_view piece) -> Result<void> {
+      TRY(follow(*realm, {}, basic(), [&](const Fetcher::Head&, std::string_view piece) -> Result<void> {
         body += piece;
         if (body.size() <= kMostToken) return {};
         return Error{Code::too_large, {"令牌过大", "the token is too large"}};

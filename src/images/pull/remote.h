@@ -44,6 +44,7 @@ class Remote {
                        const Fetcher::Sink& sink);
   Result<std::string> authorize(const Fetcher::Head& refusal);
   Result<std::string> fetch_token(std::string_view challenge);
+  std::string basic() const;
   Result<void> check_scheme(const Url& url) const;
   Error refused(const Reply& reply, const std::string& what) const;
 

@@ -6,8 +6,10 @@
 
 #include <algorithm>
 
+#include "base/base64.h"
 #include "base/ids.h"
 #include "base/json.h"
+#include "http/credentials.h"
 #include "images/registry/registry_store.h"
 
 namespace lathe::images::registry {
@@ -31,33 +33,6 @@ void fields(Fields& f, Claims& c) {
 
 Error not_valid() {
   return {Code::unauthenticated, {"令牌无效或已过期", "the token is not valid or has expired"}};
-}
-
-std::string base64(std::string_view bytes) {
-  std::string out(4 * ((bytes.size() + 2) / 3) + 1, '\0');
-  const int size =
-      EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                      reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()));
-  out.resize(static_cast<std::size_t>(size));
-  return out;
-}
-
-std::optional<std::string> from_base64(std::string_view text) {
-  if (text.size() % 4 != 0) return std::nullopt;
-  std::string out(text.size() / 4 * 3, '\0');
-  const int size =
-      EVP_DecodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                      reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
-  if (size < 0) return std::nullopt;
-  const auto padding = text.ends_with("==") ? 2U : text.ends_with('=') ? 1U : 0U;
-  out.resize(static_cast<std::size_t>(size) - padding);
-  return out;
-}
-
-bool starts_with_scheme(std::string_view header, std::string_view scheme) {
-  return header.size() > scheme.size() && header[scheme.size()] == ' ' &&
-         std::equal(scheme.begin(), scheme.end(), header.begin(),
-                    [](char a, char b) { return a == (b >= 'A' && b <= 'Z' ? b - 'A' + 'a' : b); });
 }
 
 std::string_view value_of(std::string_view header) {
@@ -115,7 +90,7 @@ std::string Authority::sign(std::string_view text) const {
   unsigned size = 0;
   HMAC(EVP_sha256(), secret_.data(), static_cast<int>(secret_.size()),
        reinterpret_cast<const unsigned char*>(text.data()), text.size(), hash, &size);
-  return base64(std::string_view(reinterpret_cast<const char*>(hash), size));
+  return to_base64(std::string_view(reinterpret_cast<const char*>(hash), size));
 }
 
 Result<std::string> Authority::issue(const http::Identity& who, const std::vector<Scope>& scopes) const {
@@ -124,7 +99,7 @@ Result<std::string> Authority::issue(const http::Identity& who, const std::vecto
       who.user_id, user.password_mark, (clock_.now() + kTokenLifetime).time_since_epoch().count(), {}};
   for (const Scope& scope : scopes)
     if (claims.scopes.size() < kMostScopes) claims.scopes.push_back(scope.text());
-  const std::string text = base64(json::write(claims));
+  const std::string text = to_base64(json::write(claims));
   return std::string(kPrefix) + text + "." + sign(text);
 }
 
@@ -154,16 +129,17 @@ Result<http::Identity> Authority::check(std::string_view user_name, std::string_
     return Error{Code::unauthenticated, {"用户名或密码错误", "wrong user name or password"}};
   // An API key is known by its form; accounts say which that is.
   http::Request request;
-  request.headers.add("Authorization", "Basic " + base64(std::string(user_name) + ":" + std::string(secret)));
+  request.headers.add("Authorization",
+                      "Basic " + to_base64(std::string(user_name) + ":" + std::string(secret)));
   if (auto by_key = accounts_.authenticate(request); by_key && !by_key->user_id.empty()) return by_key;
   return accounts_.check_password(user_name, secret, peer);
 }
 
 Result<Caller> Authority::caller(const http::Request& request) {
   const std::string_view header = request.headers.get("authorization");
-  if (starts_with_scheme(header, "bearer") && value_of(header).starts_with(kPrefix))
+  if (http::has_scheme(header, "bearer") && value_of(header).starts_with(kPrefix))
     return redeem(value_of(header));
-  if (starts_with_scheme(header, "basic")) {
+  if (http::has_scheme(header, "basic")) {
     const auto plain = from_base64(value_of(header));
     const auto colon = plain ? plain->find(':') : std::string::npos;
     if (colon == std::string::npos) return not_valid();
