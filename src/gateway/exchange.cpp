@@ -138,6 +138,7 @@ http::Task<Exchange::Outcome> Exchange::run_once(const Forward& forward) {
                                            .upgrade = upgrade_,
                                            .plain_answer = forward.count_tokens});
     lease_->bytes_in.fetch_add(forward.body.size(), std::memory_order_relaxed);
+    co_await client_.loop().burst();
     // An upstream may answer before it has read everything, and close: its answer counts all the same.
     std::string_view first = head, second = forward.body;
     if (!upstream_->socket.write_now(first, second)) {
@@ -287,11 +288,10 @@ http::Task<Exchange::Outcome> Exchange::relay_answer() {
     // The head leaves together with what there is of the body: one system call for a small answer.
     const std::string_view body = framing.kind == Framing::Kind::none ? std::string_view() : here;
     if (scans_) usage_.feed(body);
-    bool sent = true;
-    if (const std::size_t now = client_.write_now(head, body); now < head.size() + body.size()) {
-      const std::size_t of_head = std::min(now, head.size());
-      sent = co_await client_.write(std::string_view(head).substr(of_head), body.substr(now - of_head));
-    }
+    co_await client_.loop().burst();
+    std::string_view first = head, second = body, none;
+    bool sent = client_.write_now(first, second, none);
+    if (!sent) sent = co_await client_.write(first, second);
     lease_->bytes_out.fetch_add(body.size(), std::memory_order_relaxed);
     received_.consume(body.size());
     client_.finish(status, true);
@@ -350,13 +350,20 @@ http::Task<Exchange::Outcome> Exchange::relay_body(Framing framing, bool chunked
 }
 
 http::Task<bool> Exchange::pass_on(std::string_view piece, bool chunked, bool last) {
-  if (!chunked) co_return co_await client_.write(piece);
   char line[20];
-  char* end = std::to_chars(std::begin(line), std::end(line), piece.size(), 16).ptr;
-  *end++ = '\r';
-  *end++ = '\n';
-  const std::string_view size(line, static_cast<std::size_t>(end - line));
-  co_return co_await client_.write(size, piece, last ? "\r\n0\r\n\r\n" : "\r\n");
+  std::string_view size, end;
+  if (chunked) {
+    char* stop = std::to_chars(std::begin(line), std::end(line), piece.size(), 16).ptr;
+    *stop++ = '\r';
+    *stop++ = '\n';
+    size = {line, static_cast<std::size_t>(stop - line)};
+    end = last ? "\r\n0\r\n\r\n" : "\r\n";
+  }
+  if (piece.size() < http::Connection::kSmall) {
+    co_await client_.loop().burst();
+    if (client_.write_now(size, piece, end)) co_return true;
+  }
+  co_return co_await client_.write(size, piece, end);
 }
 
 http::Task<Exchange::Outcome> Exchange::tunnel() {

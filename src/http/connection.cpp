@@ -39,6 +39,14 @@ std::string address_of(int fd) {
 /// How a client says that it speaks HTTP/2 without asking (RFC 9113 §3.4).
 constexpr std::string_view kHttp2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+void cut_front(std::size_t bytes, std::initializer_list<std::string_view*> pieces) {
+  for (auto* piece : pieces) {
+    const auto of_piece = std::min(bytes, piece->size());
+    piece->remove_prefix(of_piece);
+    bytes -= of_piece;
+  }
+}
+
 Error head_refused(const Refusal& refusal) {
   const Code code = refusal.status == 408                            ? Code::deadline_exceeded
                     : refusal.status == 414 || refusal.status == 431 ? Code::too_large
@@ -373,28 +381,25 @@ Task<bool> Connection::write(std::string_view first, std::string_view second, st
     if (took == 0) broken_ = true;
     sent += took;
     answer_bytes_ += took;
-    std::size_t cut = took;
-    for (auto* piece : {&first, &second, &third}) {
-      const auto of_piece = std::min(cut, piece->size());
-      piece->remove_prefix(of_piece);
-      cut -= of_piece;
-    }
+    cut_front(took, {&first, &second, &third});
   }
   co_return !broken_;
 }
 
-std::size_t Connection::write_now(std::string_view first, std::string_view second) {
-  constexpr std::size_t kLittle = 4096;
-  const std::size_t size = first.size() + second.size();
-  if (broken_ || tls_ || size > kLittle) return 0;
+bool Connection::write_now(std::string_view& first, std::string_view& second, std::string_view& third) {
+  const std::size_t size = first.size() + second.size() + third.size();
+  if (size == 0) return true;
+  if (broken_ || tls_ || size > kSmall) return false;
   // One plain send of a copy costs the kernel less than a gathered one.
-  std::array<char, kLittle> all;
-  std::copy_n(first.data(), first.size(), all.data());
-  std::copy_n(second.data(), second.size(), all.data() + first.size());
-  const auto sent = std::max<std::ptrdiff_t>(socket_.try_write({all.data(), size}), 0);
-  answer_bytes_ += static_cast<std::size_t>(sent);
-  site_.stats.bytes_out.fetch_add(static_cast<std::uint64_t>(sent), std::memory_order_relaxed);
-  return static_cast<std::size_t>(sent);
+  std::array<char, kSmall> all;
+  char* end = all.data();
+  for (const auto piece : {first, second, third}) end = std::copy_n(piece.data(), piece.size(), end);
+  const auto sent =
+      static_cast<std::size_t>(std::max<std::ptrdiff_t>(socket_.try_write({all.data(), size}), 0));
+  answer_bytes_ += sent;
+  site_.stats.bytes_out.fetch_add(sent, std::memory_order_relaxed);
+  cut_front(sent, {&first, &second, &third});
+  return sent == size;
 }
 
 void Connection::wait_idle(bool idle) {

@@ -74,8 +74,10 @@ class Connection final : public std::enable_shared_from_this<Connection>, privat
   Task<Result<std::size_t>> read_body(std::span<char> into);
   /// Writes the pieces; false: the client has left, or took nothing for the write timeout.
   Task<bool> write(std::string_view first, std::string_view second = {}, std::string_view third = {});
-  /// As many bytes of both as are taken at once, perhaps none; `write` does the rest. For little at a time.
-  std::size_t write_now(std::string_view first, std::string_view second);
+  /// Sends what is taken at once of pieces that are small together, and takes it off them; true if that was
+  /// all. `write` does the rest.
+  bool write_now(std::string_view& first, std::string_view& second, std::string_view& third);
+  static constexpr std::size_t kSmall = 4096;  ///< bytes
   /// What comes after the head, as it is; 0 is the end. For a connection that changed its protocol.
   Task<std::size_t> read_raw(std::span<char> into);
   /// The answer is complete. `reusable`: it was framed so that another may follow; the connection goes on if

@@ -142,9 +142,10 @@ Loop::TimerId Loop::call_at(Moment when, std::function<void()> work) {
   return id;
 }
 
-Loop::Registration* Loop::watch(Socket& socket, int fd) {
+Loop::Registration* Loop::watch(Socket& socket, int fd, bool first) {
   auto made = std::make_unique<Registration>();
   made->socket = &socket;
+  made->first = first;
   epoll_event event{.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data = {.ptr = made.get()}};
   if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0) {
     log::error("epoll_ctl: {}", std::generic_category().message(errno));
@@ -173,15 +174,19 @@ void Loop::run() {
     const int count = ::epoll_wait(epoll_.get(), events.data(), kEvents, wait_time());
     now_ = std::chrono::steady_clock::now();
     bool woken = false;
-    for (int i = 0; i < count; ++i) {
-      const auto& event = events[static_cast<std::size_t>(i)];
-      if (!event.data.ptr) {
-        woken = true;
-        continue;
+    // Answers first, then requests: what is sent on goes out in bursts of one kind, too.
+    for (const bool first : {true, false}) {
+      for (int i = 0; i < count; ++i) {
+        const auto& event = events[static_cast<std::size_t>(i)];
+        if (!event.data.ptr) {
+          woken = true;
+          continue;
+        }
+        const auto* registration = static_cast<Registration*>(event.data.ptr);
+        if (registration->first != first) continue;
+        budget_ = kBudget;
+        if (registration->socket) registration->socket->happened(event.events);
       }
-      const auto* registration = static_cast<Registration*>(event.data.ptr);
-      budget_ = kBudget;
-      if (registration->socket) registration->socket->happened(event.events);
     }
     run_ready();
     if (woken) run_posted();

@@ -57,6 +57,17 @@ class Loop {
     return *made;
   }
 
+  /// Awaited before little is sent: goes on once all events at hand have been looked at, so that what they
+  /// set off leaves in one burst. A reader that is fed piece by piece falls asleep between the pieces, and
+  /// waking it is the dearest part of a small send; a burst finds it awake.
+  struct Burst {
+    Loop& loop;
+    bool await_ready() const { return false; }
+    void await_suspend(std::coroutine_handle<> waiting) const { loop.resume_later(waiting); }
+    void await_resume() const {}
+  };
+  Burst burst() { return {*this}; }
+
   /// Resumes `handle` soon, after the others that are ready.
   void resume_later(std::coroutine_handle<> handle) { ready_.push_back(handle); }
   /// False once a coroutine has gone on for long without a pause: others wait.
@@ -68,9 +79,10 @@ class Loop {
   /// What epoll knows of a socket; outlives it by the events already fetched.
   struct Registration {
     Socket* socket = nullptr;
+    bool first = false;  ///< its events are looked at before those of the others
   };
 
-  Registration* watch(Socket& socket, int fd);
+  Registration* watch(Socket& socket, int fd, bool first);
   void forget(Registration* registration);
   int wait_time() const;
   void run_timers();

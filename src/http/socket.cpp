@@ -10,7 +10,7 @@
 namespace lathe::http {
 
 Socket::Socket(Loop& loop, Fd fd, bool connected) : loop_(loop), fd_(std::move(fd)), writable_(connected) {
-  registration_ = loop_.watch(*this, fd_.get());
+  registration_ = loop_.watch(*this, fd_.get(), !connected);
   if (!registration_) close();
 }
 

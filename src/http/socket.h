@@ -18,7 +18,8 @@ namespace lathe::http {
 /// read and one to write. No system call is made that the kernel has said would not succeed.
 class Socket {
  public:
-  /// `connected`: may be written to at once.
+  /// `connected`: may be written to at once. One that is still to be connected asks others for answers: what
+  /// comes there is looked at before what comes from clients.
   Socket(Loop& loop, Fd fd, bool connected);
   ~Socket() { close(); }
   Socket(const Socket&) = delete;
