@@ -18,10 +18,10 @@ tells about as much as Lathe's; HAProxy by its httplog format to a file, which i
 import argparse
 import concurrent.futures
 import contextlib
+import http.client
 import json
 import os
 import pathlib
-import re
 import resource
 import shutil
 import signal
@@ -40,16 +40,17 @@ from measure import figure, free_port, processor_seconds, resident_mib  # noqa: 
 
 PROXY_CPU, LOAD_CPU = "0", "1"
 OTHER_SERVICES = 200
-BODY = "x" * 1024
-UPSTREAM = """
-daemon off; master_process off; pid /tmp/upstream.pid; error_log /dev/stderr error;
-events { worker_connections 8192; }
-http {
-  access_log off; keepalive_requests 1000000000; keepalive_timeout 600s; client_body_temp_path /tmp/b;
-  proxy_temp_path /tmp/p; fastcgi_temp_path /tmp/f; uwsgi_temp_path /tmp/u; scgi_temp_path /tmp/s;
-  server { listen 127.0.0.1:PORT; default_type application/json; location / { return 200 "BODY"; } }
-}
-""".replace("BODY", BODY)
+BODY_BYTES = 1024
+PROGRAM = ROOT / "build/release/bench_gateway"
+
+
+def upstream(kind):
+    """The command of a replica: it sees the system's programs and its user's files, nothing else."""
+    return (f"cp /workspace/bench/program /tmp/program-$PORT; chmod +x /tmp/program-$PORT; "
+            f"exec taskset -c {LOAD_CPU} /tmp/program-$PORT {kind}")
+
+
+ANSWERS, STREAMS = f"answer $PORT {BODY_BYTES}", "stream $PORT"
 
 
 def allow_descriptors(count):
@@ -156,25 +157,23 @@ class Lathe:
 
     name = "lathe"
 
-    def __init__(self, log, command, binary, rates=(100,), program=None):
-        self.rates, self.program = rates, program
+    def __init__(self, log, kind, binary, rates=(100,)):
+        self.rates = rates
         os.environ["LATHE_BINARY"] = binary
         limits = {"maxConnections": 100000}
         self.server = Server(config={"log": {"access": log}, "limits": limits})
-        self.command = command
+        self.kind = kind
 
     def start(self):
         self.server.start()
         admin = self.server.admin
-        volumes = []
-        if self.program:  # replicas see the system's programs and their user's files, nothing else
-            admin.multipart("/api/file/file/uploadFolder", {"currentPath": "/bench"},
-                            [("file", "program", self.program.read_bytes())]).ok()
-            volumes = [{"src": "/bench", "dst": "/workspace/bench"}]
+        admin.multipart("/api/file/file/uploadFolder", {"currentPath": "/bench"},
+                        [("file", "program", PROGRAM.read_bytes())]).ok()
+        volumes = [{"src": "/bench", "dst": "/workspace/bench"}]
         made = admin.post("/model/modelServer/createModelInferenceServer", {
             "modelServer": {"name": "bench", "createUser": admin.id, "path": ""},
             "modelServerVersions": [{
-                "command": self.command, "cpu": 1, "memory": 1, "image": "host", "rate": rate,
+                "command": upstream(self.kind), "cpu": 1, "memory": 1, "image": "host", "rate": rate,
                 "predictMinReplicas": 1, "predictMaxReplicas": 1, "reqMethod": "rest",
                 "volumes": volumes} for rate in self.rates]})
         self.id, self.versions = made.payload["id"], made.payload["modelServerVersionIds"]
@@ -185,6 +184,7 @@ class Lathe:
             return ready if len(ready) == len(self.rates) else None
 
         self.replica = wait_until(ready, what="the replica")[0]
+        self.upstream = self.replica["port"]
         key = admin.post("/api/v1/api-keys", {"name": "bench"}).created()
         self.headers = {"Authorization": f"Bearer {key['key']}"}
         self.port = self.server.admin.port
@@ -208,62 +208,73 @@ class Lathe:
         self.server.remove()
 
 
-def wrk(proxy, connections, seconds):
-    headers = [word for name, value in LOAD_HEADERS.items() for word in ("-H", f"{name}: {value}")]
+def ask(proxy, connections, seconds):
+    """The upstream makes the load as well (see load.cpp)."""
     before = processor_seconds(proxy.pid)
-    out = subprocess.run(["taskset", "-c", LOAD_CPU, "wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency",
-                          *headers, f"http://127.0.0.1:{proxy.port}{proxy.path}"],
-                         check=True, capture_output=True, text=True).stdout
-    spent = processor_seconds(proxy.pid) - before
-    requests = int(re.search(r"(\d+) requests in", out).group(1))
-    if "Non-2xx" in out or "Socket errors" in out:
-        raise AssertionError(f"{proxy.name}: {out}")
-    number, unit = re.search(r"99%\s+([\d.]+)(us|ms|s)\b", out).groups()
-    return {"cpu": spent / requests * 1e6,
-            "rate": float(re.search(r"Requests/sec:\s+([\d.]+)", out).group(1)),
-            "p99": float(number) * {"us": 1, "ms": 1e3, "s": 1e6}[unit]}
+    told = http.client.HTTPConnection("127.0.0.1", proxy.upstream, timeout=seconds + 30)
+    told.request("GET", f"/ask/{proxy.port}/{connections}/{seconds * 1000}{proxy.path}", headers=LOAD_HEADERS)
+    got = json.loads(told.getresponse().read())
+    told.close()
+    if got["failure"]:
+        raise AssertionError(f"{proxy.name}: {got['failure']}")
+    return {"cpu": (processor_seconds(proxy.pid) - before) / got["requests"] * 1e6, "rate": got["rate"],
+            "p99": got["p99"]}
 
 
 LOAD_HEADERS = {}
 KINDS = ["requests", "streams", "idle", "split", "change"]
 
 
+def in_turn(proxies, rounds):
+    """Every proxy once a round, each time another first."""
+    for turn in range(rounds):
+        yield from proxies[turn % len(proxies):] + proxies[:turn % len(proxies)]
+
+
 def compare(proxies, rounds, connections, seconds):
-    """The ratios are made within each round and their median taken."""
+    """The better peer of a figure is the one whose median is better; the ratios to it are made within each round,
+    and their median taken."""
     figures = {proxy.name: [] for proxy in proxies}
     for proxy in proxies:
-        wrk(proxy, connections, 1)
-    for turn in range(rounds):
-        for proxy in proxies[turn % len(proxies):] + proxies[:turn % len(proxies)]:
-            figures[proxy.name].append(wrk(proxy, connections, seconds))
+        ask(proxy, connections, 1)
+    for proxy in in_turn(proxies, rounds):
+        figures[proxy.name].append(ask(proxy, connections, seconds))
     print(f"{'':10} {'CPU µs/request':>15} {'requests/s':>12} {'p99 µs':>9}")
-    for name, rows in figures.items():
-        middle = {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+    medians = {name: {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+               for name, rows in figures.items()}
+    for name, middle in medians.items():
         print(f"{name:10} {middle['cpu']:15.2f} {middle['rate']:12.0f} {middle['p99']:9.0f}")
-    ours = figures.pop("lathe")
+    peers = [name for name in figures if name != "lathe"]
 
     def ratio(key, better):
-        return statistics.median(row[key] / better(peer[i][key] for peer in figures.values())
-                                 for i, row in enumerate(ours))
+        peer = better(peers, key=lambda name: medians[name][key])
+        return statistics.median(ours[key] / theirs[key] for ours, theirs in zip(figures["lathe"], figures[peer]))
 
-    out = {"cpu": ratio("cpu", min), "rate": ratio("rate", max), "p99": ratio("p99", min)}
-    print(f"lathe as part of the better peer: CPU {out['cpu']:.2f}, requests/s {out['rate']:.2f}, p99 {out['p99']:.2f}")
-    return out
+    print("lathe as part of the better peer:", f"CPU {ratio('cpu', min):.2f}, requests/s {ratio('rate', max):.2f},",
+          f"p99 {ratio('p99', min):.2f}")
 
 
-def compare_streams(proxies, direct_port, program, count):
-    """Delays in µs from the making of a token to its reader, and from the request to the first token."""
+def read_streams(proxy, direct_port, count, seconds):
+    port, path = (proxy.port, proxy.path) if proxy else (direct_port, "/")
+    headers = [f"{name}: {value}" for name, value in (proxy.headers if proxy else {}).items()]
+    before = processor_seconds(proxy.pid) if proxy else 0
+    out = subprocess.run(["taskset", "-c", LOAD_CPU, PROGRAM, "read", str(port), path, str(count), str(seconds), *headers],
+                         check=True, stdout=subprocess.PIPE, text=True).stdout
+    spent = processor_seconds(proxy.pid) - before if proxy else 0
+    got = json.loads(out)
+    return *got["first"], *got["token"], spent / got["tokens"] * 1e6
+
+
+def compare_streams(proxies, direct_port, count, rounds, seconds):
+    """Delays in µs from the making of a token to its reader, and from the request to the first token: medians of the
+    rounds."""
+    rows = {proxy.name if proxy else "direct": [] for proxy in [None, *proxies]}
+    for proxy in in_turn([None, *proxies], rounds):
+        rows[proxy.name if proxy else "direct"].append(read_streams(proxy, direct_port, count, seconds))
     print(f"\n{count} streams of 50 tokens a second" + " " * 6 + "first token p50    p99   token p50    p99")
-    for proxy in [None, *proxies]:
-        port, path = (direct_port, "/") if proxy is None else (proxy.port, proxy.path)
-        headers = [f"{name}: {value}" for name, value in (proxy.headers if proxy else {}).items()]
-        before = processor_seconds(proxy.pid) if proxy else 0
-        out = subprocess.run(["taskset", "-c", LOAD_CPU, program, "read", str(port), path, str(count), "10", *headers],
-                             stdout=subprocess.PIPE, text=True).stdout
-        spent = processor_seconds(proxy.pid) - before if proxy else 0
-        got = json.loads(out)
-        print(f"{proxy.name if proxy else 'direct':32} {got['first'][0]:16.0f} {got['first'][1]:6.0f} "
-              f"{got['token'][0]:11.0f} {got['token'][1]:6.0f}   CPU {spent / got['tokens'] * 1e6:.1f} µs/token")
+    for name, figures in rows.items():
+        first, first99, token, token99, cpu = (statistics.median(column) for column in zip(*figures))
+        print(f"{name:32} {first:16.0f} {first99:6.0f} {token:11.0f} {token99:6.0f}   CPU {cpu:.1f} µs/token")
 
 
 def idle_memory(proxies, count):
@@ -290,10 +301,10 @@ def idle_memory(proxies, count):
             one.close()
 
 
-def change_shares(command, binary, changes):
+def change_shares(binary, changes):
     """Shares changed under full load, among other services: how long the call takes, after whose answer every request
     goes by the new shares; no request may fail."""
-    lathe = Lathe(False, command, binary, rates=(90, 10))
+    lathe = Lathe(False, ANSWERS, binary, rates=(90, 10))
     try:
         lathe.start()
         LOAD_HEADERS.clear()
@@ -311,7 +322,7 @@ def change_shares(command, binary, changes):
 
         took = []
         with concurrent.futures.ThreadPoolExecutor() as pool:
-            load = pool.submit(wrk, lathe, 64, changes // 4 + 3)
+            load = pool.submit(ask, lathe, 64, changes // 4 + 3)
             time.sleep(1)
             for turn in range(changes):
                 shares = (10, 90) if turn % 2 == 0 else (90, 10)
@@ -332,16 +343,16 @@ def change_shares(command, binary, changes):
         lathe.stop()
 
 
-def split(command, binary):
+def split(binary):
     """A million requests to two versions of 90 and 10."""
-    lathe = Lathe(False, command, binary, rates=(90, 10))
+    lathe = Lathe(False, ANSWERS, binary, rates=(90, 10))
     try:
         lathe.start()
         LOAD_HEADERS.clear()
         LOAD_HEADERS.update(lathe.headers)
         counts = []
         while sum(counts) < 1_000_000:
-            wrk(lathe, 64, 10)
+            ask(lathe, 64, 10)
             items = lathe.server.admin.get(f"/api/v1/deployments/{lathe.id}/metrics").ok()["items"]
             counts = sorted(item["requests"] for item in items)
         share = counts[0] / sum(counts) * 100
@@ -353,24 +364,21 @@ def split(command, binary):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=4, help="of one measurement")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=int, default=3, help="of one measurement")
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--only", choices=KINDS)
     options = parser.parse_args()
     binary = os.path.abspath(os.environ["LATHE_BINARY"])
-    for program in ("nginx", "haproxy", "wrk", "taskset"):
+    for program in ("nginx", "haproxy", "taskset"):
         if not shutil.which(program):
             sys.exit(f"{program} is missing: ./dev setup installs it")
     print("load before:", *os.getloadavg())
     allow_descriptors(50000)
     folder = pathlib.Path(tempfile.mkdtemp(prefix="lathe-bench-"))
-    command = f"cat > /tmp/upstream.conf <<END\n{UPSTREAM.replace('PORT', '${port}')}\nEND\nexec taskset -c {LOAD_CPU} nginx -c /tmp/upstream.conf"
-    program = ROOT / "build/release/bench_gateway"
     wanted = [options.only] if options.only else KINDS
-    upstream = command
     for log in (False, True) if {"requests", "idle"} & set(wanted) else ():
-        with running(folder, binary, command, log) as started:
+        with running(folder, binary, ANSWERS, log) as started:
             if "requests" in wanted:
                 print("\nwith an access log" if log else "\nwithout an access log")
                 compare(started, options.rounds, options.connections, options.seconds)
@@ -378,26 +386,23 @@ def main():
                 idle_memory(started, min(20000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1500))
     if "streams" in wanted:
         Nginx.buffering, HaProxy.streaming = "off", "option http-no-delay"
-        command = ("cp /workspace/bench/program /tmp/program; chmod +x /tmp/program; "
-                   f"exec taskset -c {LOAD_CPU} /tmp/program upstream $PORT")
-        with running(folder / "streams", binary, command, False, program) as started:
-            compare_streams(started, started[0].replica["port"], program, 1000)
-    apart = upstream.replace("/tmp/upstream.conf", "/tmp/upstream-$PORT.conf")
+        with running(folder / "streams", binary, STREAMS, False) as started:
+            compare_streams(started, started[0].replica["port"], 1000, options.rounds, options.seconds)
     if "split" in wanted:
-        split(apart, binary)
+        split(binary)
     if "change" in wanted:
-        change_shares(apart, binary, 40)
+        change_shares(binary, 40)
     shutil.rmtree(folder)
     print("load after:", *os.getloadavg())
 
 
 @contextlib.contextmanager
-def running(folder, binary, command, log, program=None):
+def running(folder, binary, kind, log):
     """Lathe with the upstream as its replica, and the peers in front of the same."""
     folder.mkdir(exist_ok=True)
     started = []
     try:
-        lathe = Lathe(log, command, binary, program=program)
+        lathe = Lathe(log, kind, binary)
         started.append(lathe)
         lathe.start()
         LOAD_HEADERS.clear()
