@@ -124,6 +124,9 @@ void fields(Fields& f, GpuGrant& g) {
   f.field("index", g.index);
   f.field("uuid", g.uuid);
   f.field("migUuid", g.mig_uuid);
+  f.field("gpuInstance", g.gpu_instance);
+  f.field("computeInstance", g.compute_instance);
+  f.field("share", g.share);
   f.field("shareMemoryBytes", g.share_memory_bytes);
   f.field("shareCoresPercent", g.share_cores_percent);
 }

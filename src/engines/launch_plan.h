@@ -33,8 +33,12 @@ struct GpuGrant {
   std::int64_t index = 0;  ///< of the device on its node: /dev/nvidia<index>
   std::string uuid;        ///< "GPU-…"
   std::string mig_uuid;    ///< "MIG-…": only this slice of it
-  /// A share of it, held to by CUDA MPS; both 0: the whole device. An engine that cannot hold a run to its
-  /// share refuses to start it.
+  /// Of a slice: its numbers on the device, which name the nodes it is opened by; -1: not known.
+  std::int64_t gpu_instance = -1;
+  std::int64_t compute_instance = -1;
+  /// Only a share of it, held to by CUDA MPS: so much memory and so many of its cores, 0: not limited. An
+  /// engine that cannot hold a run to its share refuses to start it.
+  bool share = false;
   std::int64_t share_memory_bytes = 0;
   std::int64_t share_cores_percent = 0;
 };

@@ -68,7 +68,7 @@ int positive(std::int64_t value) {
   return value <= 0 ? 1 : static_cast<int>(value);
 }
 
-GpuRequest gpu_request(const std::optional<GpuResource>& wire) {
+GpuRequest gpu_request(const std::optional<GpuResource>& wire, const std::string& field, Problems& problems) {
   GpuRequest out;
   if (!wire || wire->gpuNum.value_or(0) <= 0) return out;
   out.count = static_cast<int>(*wire->gpuNum);
@@ -83,22 +83,27 @@ GpuRequest gpu_request(const std::optional<GpuResource>& wire) {
   if (out.share == GpuShare::vgpu) {
     out.memory_gb = static_cast<int>(memory);
     out.cores = static_cast<int>(cores);
+    if (memory == 0 && cores == 0)
+      problems.add(field + ".gpuMem", {"gpuShare 为 vgpu 时，gpuMem 与 gpuCores 不能都为空：份额须有大小",
+                                       "or gpuCores is required where gpuShare is vgpu: a share has a size"});
   }
   if (out.share == GpuShare::mig) out.mig = wire->migRes;
   return out;
 }
 
-std::vector<RankGroup> rank_groups(const std::vector<NodeResource>& wire, Problems& problems) {
+/// `list`: the request writes several, and so errors name the number.
+std::vector<RankGroup> rank_groups(const std::vector<NodeResource>& wire, bool list, Problems& problems) {
   std::vector<RankGroup> out;
   std::int64_t ranks = 0;
   for (const auto& each : wire) {
+    const std::string field = list ? fmt::format("resource[{}]", out.size()) : "resource";
     RankGroup group;
     const bool master = each.nodeType == "master" || (each.nodeType.empty() && out.empty());
     group.role = master ? NodeRole::master : NodeRole::worker;
     group.count = positive(each.numbers);
     group.each.cpu = positive(each.cpuNumber);
     group.each.memory_gb = positive(each.memory);
-    group.each.gpu = gpu_request(each.gpuResource);
+    group.each.gpu = gpu_request(each.gpuResource, field + ".gpuResource", problems);
     ranks += group.count;
     out.push_back(std::move(group));
   }
@@ -325,7 +330,7 @@ Draft draft_of(const CreateTask& t, JobKind kind, Problems& problems) {
     problems.add("datasetVersionId",
                  {"inputType 为 dataset 时不能为空", "is required where inputType is dataset"});
   check_storage(t.storageMedium, problems);
-  d.groups = rank_groups(t.resource, problems);
+  d.groups = rank_groups(t.resource, true, problems);
   d.nodes = t.nodeName;
   std::erase(d.nodes, "");
   d.priority = read_priority(t.priority, problems);
@@ -374,7 +379,7 @@ Draft draft_of(const CreateEvaluation& e, Problems& problems) {
     node.memory = e.resource->memory;
     node.gpuResource = e.resource->gpuResource;
   }
-  d.groups = rank_groups({node}, problems);
+  d.groups = rank_groups({node}, false, problems);
   d.time_limit_s = e.timeLimit;
   return d;
 }

@@ -87,6 +87,8 @@ TEST(Draft, EveryWrongFieldIsNamed) {
       {R"({"command": "x", "resource": [{"numbers": 200}, {"numbers": 200}]})", "resource"},
       {R"({"command": "x", "resource": [{"gpuResource": {"gpuShare": "half"}}]})",
        "resource[0].gpuResource.gpuShare"},
+      {R"({"command": "x", "resource": [{}, {"gpuResource": {"gpuShare": "vgpu", "gpuNum": 1}}]})",
+       "resource[1].gpuResource.gpuMem"},
       {R"({"command": "x", "resource": [{"nodeType": "chief"}]})", "resource[0].nodeType"},
       {R"({"command": "x", "resource": {}})", "resource"},
       {R"({"command": "x", "workingDir": "../up"})", "workingDir"},

@@ -115,7 +115,7 @@ std::vector<JobState> states_of(std::string_view documented_status);
 /// How accelerators are shared.
 enum class GpuShare {
   none,  ///< whole devices
-  vgpu,  ///< shares of a device: `memory_gb` and `cores` of each
+  vgpu,  ///< shares of a device: `memory_gb` and `cores` of each, at least one of them not 0
   mig,   ///< MIG slices of the profile `mig`
 };
 std::string_view name(GpuShare share);

@@ -193,6 +193,22 @@ Result<void> check_metric(const VersionSpec& spec, const std::string& field) {
                         "GPU utilisation is measured of whole GPUs only: set gpu, with gpuShare none"});
 }
 
+Result<void> VersionBuilder::check_share(const VersionSpec& spec, const std::string& field) const {
+  if (spec.gpu == 0 || spec.gpu_share != "vgpu") return {};
+  if (spec.gpu_memory_gb == 0 && spec.gpu_cores == 0)
+    return invalid_field(under(field, "gpuMem"),
+                         {"gpuShare 为 vgpu 时，gpuMem 与 gpuCores 不能都为空：份额须有大小",
+                          "or gpuCores is required where gpuShare is vgpu: a share has a size"});
+  if (!parts_.engine.capabilities().gpu_shares)
+    return about(
+        under(field, "gpuShare"),
+        {Code::unsatisfiable,
+         {"这里没有 CUDA MPS 守护进程，无法限制 GPU 份额：gpuShare 应为 none（整卡）或 mig",
+          "no CUDA MPS daemon runs here to hold a replica to a share of a GPU: gpuShare must be none "
+          "(whole devices) or mig"}});
+  return {};
+}
+
 Result<void> VersionBuilder::choose_model(const wire::ModelServerVersion& request,
                                           const http::Identity& caller, const std::string& field,
                                           VersionSpec& spec) const {
@@ -283,6 +299,7 @@ Result<void> VersionBuilder::choose_resources(const wire::ModelServerVersion& re
   spec.gpu_cores = request.gpuCores;
   spec.gpu_share = request.gpuShare.empty() ? "none" : request.gpuShare;
   spec.mig = request.migRes;
+  TRY(check_share(spec, field));
   const auto machine = parts_.quotas.machine();
   const quotas::Quota room{.cpu = group.cpu.value_or(machine.cpu),
                            .memory_gb = group.memory_gb.value_or(machine.memory_gb)};

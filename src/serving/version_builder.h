@@ -26,6 +26,8 @@ class VersionBuilder {
                               VersionSpec& spec) const;
   Result<void> choose_resources(const wire::ModelServerVersion& request, const accounts::User& owner,
                                 const std::string& field, VersionSpec& spec) const;
+  /// A share of a GPU has a size, and something that holds a replica to it.
+  Result<void> check_share(const VersionSpec& spec, const std::string& field) const;
   const Parts& parts_;
 };
 

@@ -6,22 +6,35 @@ shown here.
 """
 
 import pathlib
+import socket
 import subprocess
 import tempfile
 
 import pytest
 
 from lathe import Server, wait_until
-from test_jobs import MODELLING, job, log, start, wait
+from test_jobs import EVALUATION, MODELLING, job, log, start, wait
 
 
 @pytest.fixture(scope="module")
-def gpu_server():
+def double():
+    """A folder with a libnvidia-ml.so.1 and room for the other things a driver has."""
     with tempfile.TemporaryDirectory(prefix="lathe-nvml-") as folder:
         subprocess.run(["cc", "-shared", "-fPIC", "-o", f"{folder}/libnvidia-ml.so.1",
                         pathlib.Path(__file__).with_name("nvml_double.c")], check=True)
-        with Server(config={"capacity": {"cpu": 16}}, environment={"LD_LIBRARY_PATH": folder}) as running:
-            yield running
+        yield pathlib.Path(folder)
+
+
+def server_with(double, **environment):
+    """Its CUDA MPS daemon listens, or does not, in the double's folder."""
+    return Server(config={"capacity": {"cpu": 16}},
+                  environment={"LD_LIBRARY_PATH": str(double), "CUDA_MPS_PIPE_DIRECTORY": str(double), **environment})
+
+
+@pytest.fixture(scope="module")
+def gpu_server(double):
+    with server_with(double) as running:
+        yield running
 
 
 def wants(**gpu):
@@ -63,8 +76,31 @@ def test_slices_are_given_by_their_profile(gpu_server):
     assert answer.json["success"] is False
 
 
-def test_a_share_is_refused_where_nothing_would_hold_the_job_to_it(gpu_server):
+def test_a_share_needs_a_size_and_a_daemon_that_holds_the_job_to_it(gpu_server, double):
     user = gpu_server.new_user()
-    answer = user.post(MODELLING, {"command": "true", "resource": wants(gpuShare="vgpu", gpuNum=1, gpuMem=8,
-                                                                        gpuCores=25)})
-    assert answer.json["success"] is False and user.items("/api/v1/jobs") == []
+    share = wants(gpuShare="vgpu", gpuNum=1, gpuMem=8, gpuCores=25)
+
+    def refused(status, field, resource, path=MODELLING, **more):
+        message = user.post(path, {"command": "true", "resource": resource, **more}).expect(status)["message"]
+        assert field in message and user.items("/api/v1/jobs") == []
+    none = wants(gpuShare="vgpu", gpuNum=1, gpuMem=0, gpuCores=0)
+    refused(400, "resource[0].gpuResource.gpuMem", none)
+    refused(400, "resource.gpuResource.gpuMem", none[0], EVALUATION, name="x", image="host", outputDir="/x")
+    service = {"modelServer": {"name": "s"}, "modelServerVersions": [
+        {"command": "x $PORT", "cpu": 1, "memory": 1, "gpu": 1, "gpuShare": "vgpu", "gpuMem": 0, "gpuCores": 0}]}
+    create = "/model/modelServer/createModelInferenceServer"
+    assert "modelServerVersions[0].gpuMem" in user.post(create, service).expect(400)["message"]
+
+    refused(422, "gpuShare", share)  # nothing there
+    service["modelServerVersions"][0]["gpuMem"] = 8
+    assert "modelServerVersions[0].gpuShare" in user.post(create, service).expect(422)["message"]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as daemon:
+        daemon.bind(str(double / "control"))
+        daemon.listen()
+        one, two = (start(user, "env | grep ^CUDA | sort", resource=share) for _ in range(2))
+        for id in (one, two):
+            assert wait(user, id)["state"] == "succeeded", log(user, id)
+            assert log(user, id) == (f"CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=25\nCUDA_MPS_PINNED_DEVICE_MEM_LIMIT=0=8192M\n"
+                                     f"CUDA_MPS_PIPE_DIRECTORY={double}\nCUDA_VISIBLE_DEVICES=GPU-a\n")
+    answer = user.post(MODELLING, {"command": "true", "resource": share})
+    assert answer.status == 422, "its socket is still there, and nobody listens"

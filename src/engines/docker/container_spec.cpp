@@ -126,7 +126,7 @@ bj::object host_part(const LaunchRecord& launch, std::size_t rank, const std::ve
   }
   bj::array binds;
   for (const auto& mount : mounts) binds.emplace_back(bind_mount(mount.source, mount.target, mount.writable));
-  if (has_gpu_share(wanted) && !launch.rules.mps_directory.empty())
+  if (has_gpu_share(wanted))
     binds.emplace_back(bind_mount(launch.rules.mps_directory, launch.rules.mps_directory, true));
   binds.emplace_back(bind_mount(launch.container->first, container::kFirst, false));
   binds.emplace_back(bind_mount(channel, container::kChannel, true));

@@ -75,7 +75,6 @@ struct DockerEngine::State {
     const Fd folder(::open(runs.state_dir().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     auto kept = keep_first_program(folder.get());
     if (!kept.ok()) throw std::runtime_error(kept.error().describe(Language::en));
-    if (mps_is_running()) mps = mps_directory();
     runs.adopt();
     sweeper = std::thread([this] { sweep(); });
   }
@@ -117,7 +116,7 @@ struct DockerEngine::State {
                                     .first = runs.state_dir() + "/" + kFirstFile,
                                     .owner = owner,
                                     .gpus = options.gpus};
-    out.rules.mps_directory = mps;
+    out.rules.mps_directory = mps_directory();
     return out;
   }
 
@@ -127,7 +126,7 @@ struct DockerEngine::State {
       return invalid_field(
           "image", {"容器引擎不能运行镜像 host", "the docker engine does not run the image \"host\""});
     for (const auto& rank : plan.ranks)
-      if (has_gpu_share(rank.resources) && mps.empty())
+      if (has_gpu_share(rank.resources) && !mps_is_running())
         return unusable("本机没有运行 CUDA MPS，无法限制 GPU 份额",
                         "no CUDA MPS daemon runs here to hold a job to its share of a GPU");
     const auto about = TRY(this->about());
@@ -199,7 +198,6 @@ struct DockerEngine::State {
   const Daemon daemon;
   SupervisedRuns runs;
   const std::string owner;
-  std::string mps;
   mutable std::mutex mutex;
   std::optional<Daemon::About> known;
   std::condition_variable to_sweep;
@@ -233,7 +231,7 @@ Capabilities DockerEngine::capabilities() const {
   out.limits_memory = about->limits_memory;
   out.limits_cpu = about->limits_cpu;
   out.limits_pids = about->limits_pids;
-  out.gpu_shares = !state_->mps.empty();
+  out.gpu_shares = mps_is_running();
   auto lacks = [&](bool has, const char* zh, const char* en) {
     if (!has) out.shortcomings.push_back({zh, en});
   };

@@ -19,7 +19,7 @@ void GpuPool::hold(const GpuGrant& grant) {
     Held& held = held_[i];
     if (!grant.mig_uuid.empty()) {
       held.slices.push_back(grant.mig_uuid);
-    } else if (grant.share_memory_bytes != 0 || grant.share_cores_percent != 0) {
+    } else if (grant.share) {
       ++held.shares;
       held.memory_bytes += grant.share_memory_bytes;
       held.cores_percent += grant.share_cores_percent;
@@ -39,7 +39,11 @@ std::optional<GpuGrant> GpuPool::place_one(const GpuNeed& need) {
       for (const auto& slice : device.slices) {
         const bool taken = std::find(held.slices.begin(), held.slices.end(), slice.uuid) != held.slices.end();
         if (taken || (!need.profile.empty() && slice.profile != need.profile)) continue;
-        return GpuGrant{.index = device.index, .uuid = device.uuid, .mig_uuid = slice.uuid};
+        return GpuGrant{.index = device.index,
+                        .uuid = device.uuid,
+                        .mig_uuid = slice.uuid,
+                        .gpu_instance = slice.gpu_instance,
+                        .compute_instance = slice.compute_instance};
       }
       continue;
     }
@@ -55,6 +59,7 @@ std::optional<GpuGrant> GpuPool::place_one(const GpuNeed& need) {
   if (best == none) return std::nullopt;
   return GpuGrant{.index = devices_[best].index,
                   .uuid = devices_[best].uuid,
+                  .share = true,
                   .share_memory_bytes = need.memory_bytes,
                   .share_cores_percent = need.cores_percent};
 }

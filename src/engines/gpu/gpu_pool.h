@@ -14,6 +14,9 @@ namespace lathe::engines {
 struct MigSlice {
   std::string uuid;     ///< "MIG-…"
   std::string profile;  ///< "1g.10gb"
+  /// Its numbers on the device, "gi" and "ci" in NVIDIA's paths; -1 where the driver does not say.
+  std::int64_t gpu_instance = -1;
+  std::int64_t compute_instance = -1;
 };
 
 /// One accelerator of this machine.

@@ -1,10 +1,14 @@
 #include "engines/gpu/nvml.h"
 
 #include <dlfcn.h>
-#include <sys/stat.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
+#include <cerrno>
 #include <cstdlib>
 #include <memory>
+
+#include "base/fd.h"
 
 namespace lathe::engines {
 
@@ -46,6 +50,8 @@ class Nvml {
     bind(max_slices, "nvmlDeviceGetMaxMigDeviceCount", true);
     bind(slice, "nvmlDeviceGetMigDeviceHandleByIndex", true);
     bind(attributes, "nvmlDeviceGetAttributes_v2", true);
+    bind(gpu_instance, "nvmlDeviceGetGpuInstanceId", true);
+    bind(compute_instance, "nvmlDeviceGetComputeInstanceId", true);
     started_ = complete_ && init() == kSuccess;
   }
   ~Nvml() {
@@ -76,6 +82,8 @@ class Nvml {
   int (*max_slices)(Device, unsigned*) = nullptr;
   int (*slice)(Device, unsigned, Device*) = nullptr;
   int (*attributes)(Device, DeviceAttributes*) = nullptr;
+  int (*gpu_instance)(Device, unsigned*) = nullptr;
+  int (*compute_instance)(Device, unsigned*) = nullptr;
 
  private:
   static void close(void* handle) {
@@ -98,6 +106,11 @@ std::string profile_of(const DeviceAttributes& a) {
   return std::to_string(a.gpu_instance_slices) + "g." + std::to_string(gb) + "gb";
 }
 
+std::int64_t number(int (*get)(Device, unsigned*), Device device) {
+  unsigned value = 0;
+  return get && get(device, &value) == kSuccess ? std::int64_t{value} : -1;
+}
+
 std::vector<MigSlice> slices_of(const Nvml& nvml, Device device) {
   std::vector<MigSlice> out;
   unsigned now = 0, pending = 0, most = 0;
@@ -109,7 +122,8 @@ std::vector<MigSlice> slices_of(const Nvml& nvml, Device device) {
     DeviceAttributes attributes{};
     if (nvml.slice(device, i, &slice) != kSuccess || nvml.attributes(slice, &attributes) != kSuccess)
       continue;
-    out.push_back({nvml.text(nvml.uuid, slice), profile_of(attributes)});
+    out.push_back({nvml.text(nvml.uuid, slice), profile_of(attributes), number(nvml.gpu_instance, slice),
+                   number(nvml.compute_instance, slice)});
   }
   return out;
 }
@@ -168,8 +182,15 @@ std::string mps_directory() {
 }
 
 bool mps_is_running() {
-  struct stat info {};
-  return stat((mps_directory() + "/control").c_str(), &info) == 0 && S_ISSOCK(info.st_mode);
+  sockaddr_un address{.sun_family = AF_UNIX, .sun_path = {}};
+  const std::string path = mps_directory() + "/control";
+  if (path.size() >= sizeof address.sun_path) return false;
+  path.copy(address.sun_path, path.size());
+  // The daemon listens for sequenced packets. A datagram socket asks the kernel alone: "wrong type" where
+  // somebody holds the address, "refused" where only its file is left. The daemon sees nothing of it.
+  const Fd probe(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+  return probe && (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ||
+                   errno == EPROTOTYPE);
 }
 
 }  // namespace lathe::engines

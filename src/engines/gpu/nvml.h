@@ -28,7 +28,8 @@ struct GpuLoad {
 };
 std::vector<GpuLoad> gpu_load(const std::string& library = "libnvidia-ml.so.1");
 
-/// True where a CUDA MPS control daemon runs, which is what holds a process to a share of a device.
+/// True where a CUDA MPS control daemon runs at this moment, which is what holds a process to a share of a
+/// device. Quick: it may be asked at every launch.
 bool mps_is_running();
 /// Where its pipes are, or would be.
 std::string mps_directory();

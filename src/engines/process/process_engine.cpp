@@ -26,8 +26,8 @@ struct ProcessEngine::State {
     } else {
       unusable = std::move(probed).error().message;
     }
+    options.rules.mps_directory = mps_directory();
     cgroups = options.cgroups ? *options.cgroups : CgroupTree::discover();
-    if (mps_is_running()) options.rules.mps_directory = mps_directory();
     runs.adopt();
   }
 
@@ -52,7 +52,7 @@ struct ProcessEngine::State {
       return Error{Code::failed_precondition,
                    {"本机无法隔离网络", "this machine does not let the server isolate the network"}};
     for (const auto& rank : plan.ranks)
-      if (has_gpu_share(rank.resources) && options.rules.mps_directory.empty())
+      if (has_gpu_share(rank.resources) && !mps_is_running())
         return Error{Code::failed_precondition,
                      {"本机没有运行 CUDA MPS，无法限制 GPU 份额",
                       "no CUDA MPS daemon runs here to hold a job to its share of a GPU"}};
@@ -97,7 +97,7 @@ Capabilities ProcessEngine::capabilities() const {
   lacks(out.isolates_network, "不能隔离作业的网络", "a job's network cannot be isolated");
   lacks(!state_->namespaces.user_namespace, "服务器不是 root：作业以服务器自己的用户运行",
         "the server is not root: jobs run as the server's own user");
-  out.gpu_shares = !state_->options.rules.mps_directory.empty();
+  out.gpu_shares = mps_is_running();
   const bool has_gpus = ::access("/dev/nvidiactl", F_OK) == 0;
   lacks(out.gpu_shares || !has_gpus, "没有 CUDA MPS：GPU 只能整卡或按 MIG 分配",
         "no CUDA MPS: GPUs are given out whole or as MIG slices only");

@@ -240,8 +240,10 @@ TEST(GpuEnvironment, NamesTheDevicesAndTheShares) {
   EXPECT_THAT(environment(plan, 0, {}), testing::Contains("CUDA_VISIBLE_DEVICES="));
   plan.ranks[0].resources.gpus = {{.index = 0, .uuid = "GPU-a"}, {.index = 1, .mig_uuid = "MIG-b"}};
   EXPECT_THAT(environment(plan, 0, {}), testing::Contains("CUDA_VISIBLE_DEVICES=GPU-a,MIG-b"));
-  plan.ranks[0].resources.gpus = {
-      {.uuid = "GPU-a", .share_memory_bytes = std::int64_t{4} << 30, .share_cores_percent = 30}};
+  plan.ranks[0].resources.gpus = {{.uuid = "GPU-a",
+                                   .share = true,
+                                   .share_memory_bytes = std::int64_t{4} << 30,
+                                   .share_cores_percent = 30}};
   const auto shared = environment(plan, 0, {.mps_directory = "/tmp/nvidia-mps"});
   EXPECT_THAT(shared, testing::IsSupersetOf({"CUDA_MPS_PIPE_DIRECTORY=/tmp/nvidia-mps",
                                              "CUDA_MPS_ACTIVE_THREAD_PERCENTAGE=30",
@@ -252,7 +254,7 @@ TEST_F(ProcessEngineTest, RefusesSharesThatNobodyHoldsItTo) {
   auto engine = open();
   if (engine->capabilities().gpu_shares) GTEST_SKIP();
   auto plan = this->plan("run", "true");
-  plan.ranks[0].resources.gpus = {{.share_cores_percent = 50}};
+  plan.ranks[0].resources.gpus = {{.share = true, .share_cores_percent = 50}};
   EXPECT_EQ(engine->start(plan).error().code, Code::failed_precondition);
   EXPECT_TRUE(engine->list()->empty());
 }

@@ -18,8 +18,8 @@ struct SandboxRules {
   std::vector<std::string> hidden_paths = {};
   /// Namespaces come from a user namespace: the server is not root.
   bool user_namespace = false;
-  /// Where the CUDA MPS control daemon listens, or "". A rank that has a share of a GPU sees this directory
-  /// and the host's /dev/shm, by which MPS works.
+  /// Where the CUDA MPS control daemon listens, if one runs. A rank that has a share of a GPU sees this
+  /// directory and the host's /dev/shm, by which MPS works.
   std::string mps_directory = {};
 };
 void fields(Fields& f, SandboxRules& r);

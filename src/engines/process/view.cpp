@@ -6,7 +6,6 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
@@ -15,6 +14,7 @@
 #include "base/atomic_file.h"
 #include "base/directory.h"
 #include "base/fd.h"
+#include "engines/gpu/device_nodes.h"
 #include "engines/process/sandbox.h"
 #include "engines/supervised/environment.h"
 
@@ -166,15 +166,9 @@ class View {
         new_filesystem("tmpfs", {{"mode", "0755"}, {"size", "64k"}}, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC));
     pieces_.push_back({"/dev", std::move(dev), true, false, true});
     std::vector<std::string> nodes = {"null", "zero", "full", "random", "urandom", "tty"};
-    for (const auto& gpu : resources_.gpus) nodes.push_back(fmt::format("nvidia{}", gpu.index));
-    if (!resources_.gpus.empty())
-      for (const char* shared : {"nvidiactl", "nvidia-uvm", "nvidia-uvm-tools", "nvidia-modeset"})
-        nodes.push_back(shared);
+    for (auto& node : TRY(gpu_device_nodes(resources_.gpus))) nodes.push_back(std::move(node));
     for (const auto& node : nodes)
       TRY(add_host("/dev/" + node, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, false));
-    const bool has_mig = std::any_of(resources_.gpus.begin(), resources_.gpus.end(),
-                                     [](const GpuGrant& gpu) { return !gpu.mig_uuid.empty(); });
-    if (has_mig) TRY(add_host("/dev/nvidia-caps", MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, false));
     add("/dev/pts", TRY(new_filesystem("devpts", {{"ptmxmode", "0666"}, {"mode", "0620"}},
                                        MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC)));
     links_.emplace_back("/dev/fd", "/proc/self/fd");
@@ -182,7 +176,7 @@ class View {
     links_.emplace_back("/dev/stdout", "/proc/self/fd/1");
     links_.emplace_back("/dev/stderr", "/proc/self/fd/2");
     links_.emplace_back("/dev/ptmx", "pts/ptmx");
-    if (!rules_.mps_directory.empty() && has_gpu_share(resources_)) {
+    if (has_gpu_share(resources_)) {
       const Fd pipes(::open(rules_.mps_directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
       if (!pipes) return failed("open " + rules_.mps_directory);
       add(rules_.mps_directory,

@@ -36,9 +36,8 @@ void limit_shares(std::vector<EnvVar>& env, const Resources& resources, const st
 }  // namespace
 
 bool has_gpu_share(const Resources& resources) {
-  return std::any_of(resources.gpus.begin(), resources.gpus.end(), [](const GpuGrant& gpu) {
-    return gpu.share_memory_bytes > 0 || gpu.share_cores_percent > 0;
-  });
+  return std::any_of(resources.gpus.begin(), resources.gpus.end(),
+                     [](const GpuGrant& gpu) { return gpu.share; });
 }
 
 std::string gpu_name(const GpuGrant& grant) {
