@@ -23,6 +23,7 @@ INTERFACES = {
     "accounts": {"audit.h", "idempotency.h"},
     "engines": {"engine.h", "launch_plan.h", "gpu/gpu_pool.h", "engine_set.h"},
     "images": {"export.h"},
+    "models": {"safetensors.h"},  # jobs tell whole checkpoints from cut-off ones as models do
     "jobs": {"plan/command.h"},  # values into commands, environment: services start programs as jobs do
 }
 BAD_NAMES = {"types", "utils", "util", "common", "helpers", "misc"}

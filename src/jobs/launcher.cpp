@@ -8,7 +8,7 @@
 #include <random>
 
 #include "base/fd.h"
-#include "jobs/progress/collector.h"
+#include "jobs/progress/checkpoints.h"
 
 namespace lathe::jobs {
 
@@ -125,8 +125,12 @@ Result<LaunchSite> Launcher::site_of(const Job& job, const store::Run& run) cons
     site.hostfile = HostPlace{site.log_dir, "hostfile"};
   }
   if (run.attempt > 1 && site.checkpoint) {
-    const auto checkpoints = progress::find_checkpoints(TRY(open(spec.checkpoint)));
-    if (!checkpoints.empty()) site.resume_from = checkpoints.back().path;
+    const Directory saved = TRY(open(spec.checkpoint));
+    const auto found = progress::find_checkpoints(saved);
+    const auto newest = std::find_if(found.rbegin(), found.rend(), [&](const progress::Checkpoint& each) {
+      return progress::is_complete(saved, each);
+    });
+    if (newest != found.rend()) site.resume_from = newest->path;
   }
   site.gpus = run.granted.gpus;
   site.rendezvous.port = static_cast<std::uint16_t>(run.granted.port);

@@ -148,8 +148,11 @@ void Monitor::look_for_checkpoints(const std::string& job_id, Watch& watch, News
     for (const auto& each : progress::find_checkpoints(**directory)) {
       if (each.modified + std::chrono::seconds(1) < watch.since) continue;
       const auto mark = fmt::format("{}/{}/{}", place, each.path, each.modified.time_since_epoch().count());
+      const bool known = watch.known.contains(mark);
+      if (!known && !progress::is_complete(**directory, each))
+        continue;  // it is being written, or was cut off
       present.insert(mark);
-      if (watch.known.contains(mark)) continue;
+      if (known) continue;
       auto path = Path::parse(each.path, "path");
       if (!path.ok()) continue;
       const auto size = (*directory)->measure(*path);

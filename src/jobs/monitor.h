@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "jobs/launcher.h"
+#include "jobs/progress/checkpoints.h"
 #include "jobs/progress/collector.h"
 
 namespace lathe::jobs {

@@ -60,20 +60,7 @@ const File* find(const std::vector<File>& files, std::string_view name) {
 struct OpenFile {
   Fd fd;
   std::uint64_t size = 0;
-  ReadAt reader() const {
-    return [this](std::uint64_t offset, std::span<char> into) -> Result<std::size_t> {
-      std::size_t done = 0;
-      while (done < into.size()) {
-        const ssize_t got =
-            pread(fd.get(), into.data() + done, into.size() - done, static_cast<off_t>(offset + done));
-        if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return system_error("read", errno);
-        if (got == 0) break;
-        done += static_cast<std::size_t>(got);
-      }
-      return done;
-    };
-  }
+  ReadAt reader() const { return read_from(fd.get()); }
 };
 
 Result<OpenFile> open(const Directory& folder, std::string_view name) {

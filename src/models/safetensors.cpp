@@ -1,9 +1,11 @@
 #include "models/safetensors.h"
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <boost/json/basic_parser_impl.hpp>
+#include <cerrno>
 #include <limits>
 #include <optional>
 #include <vector>
@@ -274,6 +276,21 @@ Tensors& Tensors::operator+=(const Tensors& other) {
   beside_packed += other.beside_packed;
   for (const auto& [type, numbers_of_type] : other.by_type) by_type[type] += numbers_of_type;
   return *this;
+}
+
+ReadAt read_from(int fd) {
+  return [fd](std::uint64_t offset, std::span<char> into) -> Result<std::size_t> {
+    std::size_t done = 0;
+    while (done < into.size()) {
+      const ssize_t got =
+          pread(fd, into.data() + done, into.size() - done, static_cast<off_t>(offset + done));
+      if (got < 0 && errno == EINTR) continue;
+      if (got < 0) return system_error("read", errno);
+      if (got == 0) break;
+      done += static_cast<std::size_t>(got);
+    }
+    return done;
+  };
 }
 
 Result<Tensors> read_safetensors(std::uint64_t size, const ReadAt& read_at) {

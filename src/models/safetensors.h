@@ -33,6 +33,9 @@ struct Tensors {
 /// Reads up to into.size() bytes at an offset; fewer only at the end.
 using ReadAt = std::function<Result<std::size_t>(std::uint64_t offset, std::span<char> into)>;
 
+/// Reads an open file, which must stay open as long as this is used.
+ReadAt read_from(int fd);
+
 /// Reads and checks the header of a safetensors file of `size` bytes: well-formed JSON of the right shape,
 /// every tensor as large as its type and shape say, all of them together exactly the rest of the file. What
 /// is wrong is a failed_precondition without the file's name. Memory is bounded by some 30 bytes a tensor.

@@ -4,7 +4,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 
 namespace lathe::progress {
 
@@ -69,17 +68,6 @@ std::string read_from(int fd, std::uint64_t offset, std::size_t limit) {
   }
   out.resize(done);
   return out;
-}
-
-std::optional<std::int64_t> checkpoint_step(std::string_view name) {
-  for (const std::string_view prefix : {"checkpoint-", "global_step", "step-", "step_", "epoch-", "epoch_"}) {
-    if (!name.starts_with(prefix)) continue;
-    const auto digits = name.substr(prefix.size());
-    std::int64_t step = 0;
-    const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), step);
-    if (error == std::errc{} && end == digits.data() + digits.size() && step >= 0) return step;
-  }
-  return std::nullopt;
 }
 
 Findings read_form(Form form, std::string_view text, std::string_view name) {
@@ -183,28 +171,6 @@ void Collector::read_file(const Directory& directory, const std::string& path, c
   std::size_t consumed = 0;
   out.merge(read_grown(form, text, consumed));
   seen.offset += consumed;
-}
-
-std::vector<Checkpoint> Collector::checkpoints() const {
-  std::vector<Checkpoint> out;
-  for (const auto& directory : sources_.directories)
-    for (auto& checkpoint : find_checkpoints(directory)) out.push_back(std::move(checkpoint));
-  std::stable_sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.step < b.step; });
-  return out;
-}
-
-std::vector<Checkpoint> find_checkpoints(const Directory& directory) {
-  std::vector<Checkpoint> out;
-  std::size_t entries = 0;
-  const auto walked = directory.walk({}, [&](std::string_view path, const FileInfo& info) {
-    if (info.type == FileType::directory && !is_hidden(path))
-      if (const auto step = checkpoint_step(base_name(path)))
-        out.push_back({std::string(path), *step, info.modified});
-    return ++entries < kMaxEntriesPerLook;
-  });
-  if (!walked.ok()) return out;
-  std::stable_sort(out.begin(), out.end(), [](const auto& a, const auto& b) { return a.step < b.step; });
-  return out;
 }
 
 }  // namespace lathe::progress

@@ -11,14 +11,6 @@
 
 namespace lathe::progress {
 
-/// A complete checkpoint: a folder `checkpoint-<step>` (Hugging Face), `global_step<step>` (DeepSpeed) or
-/// `step-<step>`/`epoch-<n>`. Folders whose name begins with a dot, or ends in `.tmp`, are being written.
-struct Checkpoint {
-  std::string path;  ///< relative to its root
-  std::int64_t step = 0;
-  Time modified{};
-};
-
 /// Follows what one run of a job writes, from where it stood at the last look: its log, and the files of
 /// known forms in its output and checkpoint directories. One object a run; used by one thread at a time;
 /// every look is bounded in bytes and files, so that a job cannot make the server work for ever.
@@ -38,9 +30,6 @@ class Collector {
   /// same (key, step).
   Findings look();
 
-  /// The checkpoints there are, oldest first.
-  std::vector<Checkpoint> checkpoints() const;
-
  private:
   void read_log(Findings& out);
   void read_files(const Directory& directory, std::size_t index, Findings& out);
@@ -58,8 +47,5 @@ class Collector {
   };
   std::map<std::string, Seen> seen_;
 };
-
-/// The checkpoints below a directory, oldest first.
-std::vector<Checkpoint> find_checkpoints(const Directory& directory);
 
 }  // namespace lathe::progress

@@ -63,18 +63,6 @@ TEST_F(CollectorTest, ReadsFilesOnceAndGrowingOnesOn) {
   EXPECT_EQ(found.metrics[0].step, 2);
 }
 
-TEST_F(CollectorTest, ListsCompleteCheckpointsByStep) {
-  auto c = collector();
-  append("out/checkpoint-400/model.safetensors", "x");
-  append("out/checkpoint-200/model.safetensors", "x");
-  append("out/.checkpoint-600.tmp/model.safetensors", "x");
-  append("out/checkpoint-last/model.safetensors", "x");
-  const auto found = c.checkpoints();
-  ASSERT_EQ(found.size(), 2u);
-  EXPECT_EQ(found[0].path, "checkpoint-200");
-  EXPECT_EQ(found[1].step, 400);
-}
-
 TEST_F(CollectorTest, FollowsNoLinkOutOfTheDirectory) {
   auto c = collector();
   append("secret.json", R"({"stolen": 1})");
