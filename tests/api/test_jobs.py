@@ -292,6 +292,77 @@ def test_a_retry_goes_on_from_the_newest_checkpoint(user):
     assert "from" not in log(user, id, attempt=1)
 
 
+def test_a_checkpoint_that_was_cut_off_is_neither_listed_nor_gone_on_from(user):
+    upload(user, "cut/t.py", textwrap.dedent("""
+        import json, os, struct, sys, time
+        if os.environ.get("RESUME"):
+            sys.exit(print("from", os.environ.get("RESUME_FROM_CHECKPOINT")))
+        header = json.dumps({"w": {"dtype": "F32", "shape": [100], "data_offsets": [0, 400]}}).encode()
+        weights = struct.pack("<Q", len(header)) + header + bytes(400)
+
+        def save(step, weights):
+            folder = os.path.join(os.environ["checkpoint_dir"], f"checkpoint-{step}")
+            os.makedirs(folder)
+            with open(folder + "/model.safetensors", "wb") as file:
+                file.write(weights)
+            return folder
+
+        save(5, weights)
+        save(10, weights[:-1])
+        os.makedirs(os.path.join(os.environ["checkpoint_dir"], "checkpoint-15"))
+        slow = save(7, weights[:100])
+        print("writing", flush=True)
+        while not os.path.exists(os.environ["output_dir"] + "/go"):
+            time.sleep(0.02)
+        with open(slow + "/model.safetensors", "ab") as file:
+            file.write(weights[100:])
+        sys.exit(3)
+        """))
+    id = start(user, "python3 t.py", TUNE, workingDir="/cut", outputDir="/cut-out", checkPointDir="/cut-points")
+
+    def points():
+        return [(point["step"], point["sizeBytes"]) for point in
+                user.get(f"/api/v1/jobs/{id}/checkpoints").ok()["items"]]
+    wait_until(lambda: "writing" in log(user, id) and points(), what="the first checkpoint")
+    whole = points()[0][1]
+    time.sleep(1.5)  # the server has looked again
+    assert points() == [(5, whole)] and whole > 400
+    upload(user, "cut-out/go", "")
+    assert wait(user, id)["reason"]["label"] == "ExitCode 3"
+    assert points() == [(7, whole), (5, whole)]
+    managed = user.post("/kernel/fineTuneManage/listFineTuneTaskManage", {"isPretrain": 0}).payload["rows"][0]
+    assert [point["step"] for point in managed["checkpoints"]] == [7, 5]
+    user.post(f"/api/v1/jobs/{id}/retry").ok()
+    assert wait(user, id)["state"] == "succeeded"
+    assert log(user, id) == "from /workspace/checkpoint/checkpoint-7\n"
+
+
+@pytest.mark.parametrize("field", ["trainTaskVersionId", "llmFineTuneTaskId"])
+def test_one_checkpoint_of_several_becomes_a_model_version(user, field):
+    id = start(user, textwrap.dedent("""
+        for step in 5 10; do
+          mkdir ${checkpoint_dir}/checkpoint-$step && echo $step > ${checkpoint_dir}/checkpoint-$step/weights.npz
+        done
+        """), TUNE)
+    assert wait(user, id)["state"] == "succeeded"
+    point = user.get(f"/api/v1/jobs/{id}/checkpoints").ok()["items"][1]
+    assert point["step"] == 5 and point["modelVersionIds"] == []
+    made = user.post("/model/aiApplication/createAiApplication", {
+        "application": {"name": "from-checkpoint"},
+        "aiApplicationVersionList": [{"version": "1", "source": 1, "saveType": 2, field: point["id"]}]}).payload
+    version = made["aiApplicationVersionList"][0]["id"]
+
+    def shown():
+        row = user.get("/model/aiApplicationVersion/getAiApplicationVersionDetail",
+                       query={"aiApplicationVersionId": version}).payload
+        assert row["status"] != 3, row
+        return row["status"] == 2 and row
+    assert wait_until(shown, what="the import")[field] == point["id"]
+    assert user.get(f"/api/v1/jobs/{id}/checkpoints").ok()["items"][1]["modelVersionIds"] == [version]
+    ended, text = run(user, "cat ${model_dir}/weights.npz", TUNE, modelVersionId=version)
+    assert (ended["state"], text) == ("succeeded", "5\n"), "it is the one that was named"
+
+
 def test_ranks_know_each_other_and_have_logs_of_their_own(user):
     resource = [{"cpuNumber": 1, "memory": 1, "nodeType": "master", "numbers": 1},
                 {"cpuNumber": 1, "memory": 1, "nodeType": "worker", "numbers": 1}]
@@ -359,6 +430,46 @@ def test_metrics_and_progress_come_from_the_trainers_own_words(user):
     assert [(point["step"], point["value"]) for point in metrics] == [(1, 4.0), (2, 2.0), (3, 4.0 / 3), (4, 1.0)]
     latest = user.get(f"/api/v1/jobs/{ended['id']}/metrics", query={"latest": "true"}).ok()["items"]
     assert {point["key"]: point["value"] for point in latest}["loss"] == 1.0
+
+
+def test_jobs_are_compared_metric_by_metric(server, user):
+    def evaluated(metrics):
+        ended, text = run(user, "echo '" + json.dumps(metrics) + "' > ${output_dir}/metrics.json")
+        assert ended["state"] == "succeeded", text
+        return ended["id"]
+    base, tuned = evaluated({"perplexity": 21.5, "accuracy": 0.5}), evaluated({"perplexity": 17.875, "bleu": 30})
+    silent = run(user, "true")[0]["id"]
+    compared = user.get("/api/v1/job-metrics", query={"ids": f"{base},{tuned},{silent}"}).ok()
+    assert [row["id"] for row in compared["jobs"]] == [base, tuned, silent]
+    assert {row["key"]: row["values"] for row in compared["metrics"]} == {
+        "perplexity": [21.5, 17.875, None], "accuracy": [0.5, None, None], "bleu": [None, 30, None]}
+    turned = user.get("/api/v1/job-metrics", query={"ids": f"{tuned},{base}"}).ok()
+    assert {"key": "perplexity", "values": [17.875, 21.5]} in turned["metrics"]
+    other = run(server.admin, "true")[0]["id"]
+    user.get("/api/v1/job-metrics", query={"ids": f"{base},{other}"}).expect(404)
+
+
+def test_a_job_reads_a_dataset_that_its_owner_alone_may_change(server, user):
+    owner = server.new_user()
+    upload(owner, "corpus/train/a.txt", "first ")
+    upload(owner, "better/train/a.txt", "second ")
+    made = owner.post("/api/v1/datasets", {"name": "corpus-" + owner.name, "path": "/corpus", "version": "v1"}).created()
+    owner.post(f"/api/v1/datasets/{made['id']}/versions", {"path": "/better", "version": "v2"}).created()
+    versions = {each["version"]: each["id"] for each in owner.items(f"/api/v1/datasets/{made['id']}/versions")}
+    command = "cat ${input_dir}/train/a.txt; touch ${input_dir}/mine 2>/dev/null && echo written; exit 0"
+
+    def read(who, path=MODELLING, **named):
+        return run(who, command, path, inputType="dataset", **named)[1]
+    assert read(owner, datasetVersionId=versions["v1"]) == "first "
+    assert read(owner, TUNE, dataSetName="corpus-" + owner.name) == "second ", "the newest version"
+    user.post(MODELLING, {"command": "true", "inputType": "dataset", "datasetVersionId": versions["v1"]}).expect(404)
+    owner.patch(f"/api/v1/datasets/{made['id']}", {"public": True}).ok()
+    assert read(user, datasetVersionId=versions["v2"]) == "second "
+    evaluation = {"name": "on-a-dataset", "image": "host", "command": command, "outputDir": "/on-a-dataset",
+                  "inputType": "dataset", "datasetId": made["id"], "resource": {"cpuNumber": 1, "memory": 1}}
+    user.post(EVALUATION, evaluation).ok()
+    task = user.post("/model/evaluation/task/page", {"taskName": "on-a-dataset"}).payload["rows"][0]["id"]
+    assert wait(user, task)["state"] == "succeeded" and log(user, task) == "second "
 
 
 def test_a_job_sees_nothing_of_others_or_of_the_server(server, user):
