@@ -3,7 +3,8 @@
 Starts a server of its own on a fresh data directory (or uses --url), then: logs in, uploads texts, code and
 config.json, imports an image tar, registers a model, pre-trains it, tunes it with LoRA, evaluates the base and the
 tuned model on held-out text, registers the tuned model, serves it and streams a completion. Every call is shown as
-the curl command that does the same. Ends with 0 only if the tuned model is better than the base.
+the curl command that does the same. Training takes a GPU, or a slice of one, where the server has one to give. Ends
+with 0 only if the tuned model is better than the base, and only if what was given a GPU computed on it.
 """
 
 import argparse
@@ -11,6 +12,7 @@ import http.client
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -186,13 +188,29 @@ def busybox_image():
     return tar([(config_name, config, 0o644), ("layer.tar", layer, 0o644), ("manifest.json", manifest, 0o644)])
 
 
+def accelerator(left):
+    """What a training task asks for, by what is left for its user (9.1): a GPU, else a MIG slice, else neither."""
+    if left["remainGpu"] > 0:
+        return {"gpuNum": 1, "gpuShare": "none"}
+    if left["remainMig"] > 0:
+        return {"gpuNum": 1, "gpuShare": "mig", "migRes": ""}
+    return {"gpuNum": 0, "gpuShare": "none"}
+
+
+def trained_on(log):
+    """The device that trainer.py names in a job's output."""
+    named = re.search(r"^device: (.+)$", log, re.MULTILINE)
+    return named[1] if named else "?"
+
+
 class Demo:
     """The steps. Each method is one; it returns where a person can look at the outcome."""
 
     cores = 1  # a model this small gains nothing from a second one
 
-    def __init__(self, api, password):
-        self.api, self.password = api, password
+    def __init__(self, api, password, cpu=False):
+        self.api, self.password, self.cpu = api, password, cpu
+        self.wasted = []  # tasks that were given a GPU and trained on the CPU
         self.tag = os.urandom(3).hex()  # so that the demo can be repeated against one server
         self.perplexity = {}
 
@@ -260,31 +278,37 @@ class Demo:
 
     def task(self, path, body, detail):
         """Creates a task and follows it to its end; gives its id."""
-        resource = [{"cpuNumber": self.cores, "memory": 4, "nodeType": "master", "numbers": 1,
-                     "gpuResource": {"gpuNum": self.gpus(), "gpuShare": "none"}}]
+        gpu = self.gpu_resource()
+        resource = [{"cpuNumber": self.cores, "memory": 4, "nodeType": "master", "numbers": 1, "gpuResource": gpu}]
         task_id = self.api.post(path, {"resource": resource, **body})["id"]
         self.follow(body["name"], lambda: detail(task_id))
+        device = trained_on(self.log(task_id))
+        print(f"  {body['name']}: trained on {device}", flush=True)
+        if gpu["gpuNum"] > 0 and not device.startswith("cuda"):
+            self.wasted.append(body["name"])
+            print(f"  {RED}{BOLD}{body['name']} was given a GPU and did not compute on it: the PyTorch of the machine's "
+                  f"python3 cannot use it{OFF}", flush=True)
         return task_id
 
     def follow(self, name, look):
         def probe():
             row = look()
             if row["status"] in ("Failed", "Stopped"):
-                raise Refused(f"{name} {row['status']}: {row.get('statusReason')}\n{self.last_lines(row['id'])}")
+                raise Refused(f"{name} {row['status']}: {row.get('statusReason')}\n{self.log(row['id'], '?tail=30')}")
             done = f" {round(100 * row['progress'])} %" if row["status"] == "Running" else ""
             waits = f" ({row['statusReason']})" if row["status"] == "Pending" and row.get("statusReason") else ""
             return row["status"] == "Succeeded", row["status"] + done + waits
         wait_for(name, probe)
 
-    def last_lines(self, job_id):
+    def log(self, job_id, query=""):
         connection = self.api._connect()
-        connection.request("GET", f"/api/v1/jobs/{job_id}/logs?tail=30", headers={"Authorization": f"Bearer {self.api.token}"})
+        connection.request("GET", f"/api/v1/jobs/{job_id}/logs{query}", headers={"Authorization": f"Bearer {self.api.token}"})
         return connection.getresponse().read().decode(errors="replace")
 
-    def gpus(self):
-        """One GPU if the user may have one, else none."""
+    def gpu_resource(self):
+        """What of the machine's GPUs a training task asks for."""
         left = self.api.post("/api/system/config/getRemainResource", {"userId": self.user["id"]}, quiet=True)
-        return 1 if left["remainGpu"] > 0 else 0
+        return accelerator({"remainGpu": 0, "remainMig": 0} if self.cpu else left)
 
     def fine_tune_detail(self, task_id):
         return self.api.send("POST", f"/kernel/fineTune/queryLlmFineTuneTaskDetail?taskId={task_id}", quiet=True)["data"]
@@ -391,6 +415,7 @@ def main():
     parser.add_argument("--lathe", default="build/release/lathe", help="the binary to start")
     parser.add_argument("--data", type=Path, default=Path("build/demo"), help="data directory, made anew")
     parser.add_argument("--url", help="use this server instead; LATHE_ADMIN_PASSWORD is its administrator's password")
+    parser.add_argument("--cpu", action="store_true", help="train on the CPU even where there is a GPU")
     parser.add_argument("--keep", action="store_true", help="leave the server running at the end")
     options = parser.parse_args()
 
@@ -403,7 +428,7 @@ def main():
         data.mkdir(parents=True)
         process, url, password = start_server(options.lathe, data)
     begin = time.monotonic()
-    steps, demo = Steps(), Demo(Api(url), password)
+    steps, demo = Steps(), Demo(Api(url), password, options.cpu)
     print(f"{BOLD}LATHE={url}{OFF}")
     try:
         steps.run("Log in", demo.log_in)
@@ -430,11 +455,14 @@ def main():
     better = tuned < base
     print(f"\nByte perplexity on held-out text: base {base:.2f}, tuned {tuned:.2f}")
     print(f"{GREEN}The tuned model is better.{OFF}" if better else f"{RED}The tuned model is not better.{OFF}")
+    if demo.wasted:
+        print(f"{RED}{BOLD}{' and '.join(demo.wasted)} held a GPU and trained on the CPU.{OFF} Install a PyTorch with CUDA "
+              "for the machine's python3, or say --cpu.")
     if process and not options.keep:
         print(f"The server has been stopped; look again with: {options.lathe} serve --data {options.data}")
     else:
         print(f"The server is at {url}; API at {url}/docs")
-    return 0 if better else 1
+    return 0 if better and not demo.wasted else 1
 
 
 if __name__ == "__main__":

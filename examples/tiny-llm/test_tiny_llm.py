@@ -194,6 +194,7 @@ class TrainingTest(Case):
 
     def test_log_lines(self):
         printed = run(pretrain.main, *self.train_arguments("logged", "--max_steps", "2"))
+        self.assertRegex(printed, r"\Adevice: (cpu|cuda:0 .+)\n")
         self.assertRegex(printed, r"(?m)^\{'loss': \d+\.\d+, 'learning_rate': \d\S*, 'epoch': \d\S*\}$")
         self.assertRegex(printed, r"(?m)^\{'eval_loss': \d+\.\d+, 'eval_perplexity': \d+\.\d+, 'epoch': \d\S*\}$")
         state = read_json(self.folder / "logged-checkpoints" / "checkpoint-2" / "trainer_state.json")

@@ -78,6 +78,13 @@ class Ranks:
     def main(self):
         return self.rank == 0
 
+    @property
+    def device_name(self):
+        """"cpu", or "cuda:0 NVIDIA H200"."""
+        if self.device.type == "cpu":
+            return "cpu"
+        return f"{self.device} {torch.cuda.get_device_name(self.device)}"
+
     def say(self, *values):
         if self.main:
             print(*values, flush=True)
@@ -145,6 +152,7 @@ class Trainer:
         """Runs to the last step. Weights, order of data and dropout depend on the arguments only: a resumed run
         repeats an uninterrupted one."""
         signal.signal(signal.SIGTERM, self.request_stop)
+        self.ranks.say(f"device: {self.ranks.device_name}")
         self.resume()
         self.ranks.say(f"training {sum(p.numel() for p in self.parameters)} parameters, steps {self.step} to "
                        f"{self.max_steps}, batch {self.batch_size}, {self.windows.count} windows of "

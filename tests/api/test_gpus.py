@@ -5,24 +5,23 @@ server asks, what it makes of the answers and what a job is told are real; that 
 shown here.
 """
 
-import pathlib
 import socket
-import subprocess
-import tempfile
+import sys
 
 import pytest
 
-from lathe import Server, wait_until
+import nvml
+from lathe import ROOT, Server, wait_until
 from test_jobs import EVALUATION, MODELLING, job, log, start, wait
+
+sys.path.insert(0, str(ROOT / "examples/tiny-llm"))
+import demo  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def double():
-    """A folder with a libnvidia-ml.so.1 and room for the other things a driver has."""
-    with tempfile.TemporaryDirectory(prefix="lathe-nvml-") as folder:
-        subprocess.run(["cc", "-shared", "-fPIC", "-o", f"{folder}/libnvidia-ml.so.1",
-                        pathlib.Path(__file__).with_name("nvml_double.c")], check=True)
-        yield pathlib.Path(folder)
+    with nvml.double() as folder:
+        yield folder
 
 
 def server_with(double, **environment):
@@ -104,3 +103,32 @@ def test_a_share_needs_a_size_and_a_daemon_that_holds_the_job_to_it(gpu_server, 
                                      f"CUDA_MPS_PIPE_DIRECTORY={double}\nCUDA_VISIBLE_DEVICES=GPU-a\n")
     answer = user.post(MODELLING, {"command": "true", "resource": share})
     assert answer.status == 422, "its socket is still there, and nobody listens"
+
+
+@pytest.mark.parametrize("devices, asks, sees", [
+    ("all", {"gpuNum": 1, "gpuShare": "none"}, ("GPU-a", "GPU-b")),
+    ("mig", {"gpuNum": 1, "gpuShare": "mig", "migRes": ""}, ("MIG-1", "MIG-2")),
+    ("none", {"gpuNum": 0, "gpuShare": "none"}, ("",)),
+])
+def test_the_demo_takes_what_the_machine_has_and_says_where_it_trained(double, capsys, devices, asks, sees):
+    with server_with(double, NVML_DOUBLE=devices) as server:
+        user = server.new_user()
+        api = demo.Api(server.url, quiet=True)
+        api.token = user.token
+
+        def train(name, device, cpu=False):
+            """A task that names this device as its trainer would; what the demo says, and its log."""
+            it = demo.Demo(api, "", cpu)
+            it.user = {"id": user.id}
+            assert it.gpu_resource() == (asks if not cpu else {"gpuNum": 0, "gpuShare": "none"})
+            id = it.task(MODELLING, {"name": name, "command": f"echo [$CUDA_VISIBLE_DEVICES]; echo device: {device}"},
+                         lambda id: api.post("/kernel/trainOperator/queryTaskInfo", {"taskId": id}, quiet=True))
+            return it.wasted, capsys.readouterr().out, log(user, id).splitlines()[0]
+
+        wasted, said, seen = train("on-cpu", "cpu")
+        assert seen in [f"[{each}]" for each in sees]
+        assert "on-cpu: trained on cpu\n" in said
+        assert (wasted, "did not compute on it" in said) == ((["on-cpu"], True) if asks["gpuNum"] else ([], False))
+        wasted, said, _ = train("on-gpu", "cuda:0 NVIDIA Double")
+        assert wasted == [] and "on-gpu: trained on cuda:0 NVIDIA Double\n" in said
+        assert train("told-so", "cpu", cpu=True)[::2] == ([], "[]")

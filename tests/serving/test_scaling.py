@@ -6,6 +6,7 @@ import time
 import pytest
 
 import lathe
+import nvml
 from lathe import wait_until
 from services import QUICK, Load, Service, version
 
@@ -116,3 +117,23 @@ def test_gpu_utilisation_needs_whole_gpus(user):
         "modelServer": {"name": "g"}, "modelServerVersions": [
             {"command": "x $PORT", "cpu": 1, "memory": 1, "metric": 3, "monitorThreshold": "50"}]})
     assert answer.status == 400 and "modelServerVersions[0].metric" in answer.json["message"], answer
+
+
+def test_gpu_utilisation_scales_up_and_down():
+    with nvml.double() as folder:
+        load = folder / "load"
+        load.write_text("5")
+        environment = {"LD_LIBRARY_PATH": str(folder), "NVML_DOUBLE_LOAD": str(load)}
+        with lathe.Server(config=QUICK, environment=environment) as server:
+            service = Service(server.new_user(), version(minimum=1, maximum=2, metric=3, threshold="50", gpu=1,
+                                                         gpuShare="none")).wait_ready()
+            load.write_text("90")
+            service.wait_ready(2, timeout=20)
+            # Each of two at 5 %: one would do.
+            load.write_text("5")
+            wait_until(lambda: service.shown_version()["desiredReplicas"] == 1, 20, "one replica again")
+            service.wait_ready(1, timeout=20)
+            told = [e for e in service.events("scale") if e["replicasBefore"] != e["replicasAfter"]]
+            assert [(e["replicasBefore"], e["replicasAfter"]) for e in told] == [(1, 2), (2, 1)]
+            assert all("GPU utilisation" in e["message"] for e in told), told
+            service.delete()

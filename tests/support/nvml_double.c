@@ -14,9 +14,10 @@ static struct device all[] = {
     {0, 0, "GPU-a", {0, 0}}, {1, 0, "GPU-b", {0, 0}}, {4, 0, "GPU-c", {&small1, &small2}}};
 enum { kWhole = 2, kAll = 3, kNotFound = 6 };
 
-/* With NVML_DOUBLE=mig the one that is cut into slices is all there is. */
+/* With NVML_DOUBLE=mig the one that is cut into slices is all there is, with NVML_DOUBLE=none there is none. */
 static unsigned first(void) {
   const char* only = getenv("NVML_DOUBLE");
+  if (only && strcmp(only, "none") == 0) return kAll;
   return only && strcmp(only, "mig") == 0 ? kWhole : 0;
 }
 
