@@ -132,6 +132,11 @@ Result<void> App::construct_serving() {
   const ServingConfig& config = config_.serving;
   serving::Options options;
   options.folder = data_.file("serving");
+  options.administrators_only = config.access == "administrators";
+  if (config_.jobs.network == "none" && !options.administrators_only)
+    log::warning(
+        "jobs have no network, but services do, and any user may start one: see serving.access in the "
+        "configuration");
   options.scale.tick = config.tick;
   options.scale.stable_window = config.stable_window;
   options.scale.panic_window = config.panic_window;

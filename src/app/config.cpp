@@ -103,6 +103,8 @@ void fields(Fields& f, ServingConfig& serving) {
   duration(f, "panicWindow", serving.panic_window, "The shorter time in which a doubled load overrules it");
   duration(f, "zeroGrace", serving.zero_grace, "After an idle stable window, until a service sleeps");
   f.field("utilization", serving.utilization,
+  f.field("access", serving.access,
+          {.doc = "Who may create, change and start services", .one_of = "users|administrators"});
           {.doc = "How much of its threshold a replica is to bear", .min = 0.01, .max = 1});
   duration(f, "startTimeout", serving.start_timeout, "A replica that is not ready by then is replaced");
   duration(f, "drainTimeout", serving.drain_timeout,

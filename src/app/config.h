@@ -64,6 +64,7 @@ struct AlgorithmsConfig {
 /// How services scale and change; the defaults are Knative's where it has one.
 struct ServingConfig {
   Duration tick{2'000}, stable_window{60'000}, panic_window{6'000}, zero_grace{30'000};
+  std::string access = "users";  ///< who may create, change and start services: or "administrators" only
   double utilization = 0.7;
   Duration start_timeout{std::chrono::minutes{30}};
   Duration drain_timeout{30'000};

@@ -42,7 +42,15 @@ Result<std::vector<store::VersionRow>> Service::build_versions(const http::Call&
   return out;
 }
 
+Result<void> Service::check_access(const http::Call& call) const {
+  if (!options_.administrators_only || call.caller.admin) return {};
+  return Error{Code::permission_denied,
+               {"此服务器上只有管理员可以创建、修改和启动推理服务",
+                "on this server only administrators may create, change and start services"}};
+}
+
 Result<wire::Created> Service::create(http::Call& call, const wire::CreateRequest& request, bool run) {
+  TRY(check_access(call));
   const auto& asked = request.modelServer;
   const auto owner = TRY(
       parts_.accounts.acting_for(call.caller, accounts::Named{.user_id = asked.createUser,
@@ -145,6 +153,7 @@ void Service::note(db::Transaction& tx, const std::string& deployment_id, std::s
 }
 
 Result<wire::ServerAnswer> Service::set_started(const http::Call& call, const std::string& id, bool started) {
+  if (started) TRY(check_access(call));
   auto out = parts_.db.write([&](db::Transaction& tx) -> Result<wire::ServerAnswer> {
     auto row = TRY(find(tx, call, id));
     if (row.started != started) {
@@ -190,6 +199,7 @@ Result<void> Service::change_version(store::VersionRow& version, const wire::Ver
 }
 
 Result<wire::ServerAnswer> Service::change(const http::Call& call, const wire::ChangeRequest& request) {
+  TRY(check_access(call));
   auto out = parts_.db.write([&](db::Transaction& tx) -> Result<wire::ServerAnswer> {
     auto row = TRY(find(tx, call, request.id));
     auto versions = store::versions_of(tx, row.id);

@@ -67,6 +67,8 @@ void fields(Fields& f, VersionSpec& spec);
 
 struct Options {
   std::string folder;  ///< DATA/serving: the replicas' logs
+  /// Only they may create, change and start services.
+  bool administrators_only = false;
   std::string host = "127.0.0.1";
   std::uint16_t first_port = 20'000, last_port = 29'999;  ///< for replicas that take any port
   ScaleRules scale = {};

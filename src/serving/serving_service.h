@@ -35,6 +35,8 @@ class Service final : public Serving {
   Result<std::string> log_path(const http::Call& call, const std::string& id, const std::string& replica);
 
  private:
+  /// May they have something run as a service?
+  Result<void> check_access(const http::Call& call) const;
   /// The service, if the caller may see it; else not_found.
   Result<store::DeploymentRow> find(db::Transaction& tx, const http::Call& call, const std::string& id);
   wire::VersionAnswer named(wire::VersionAnswer version);

@@ -6,7 +6,7 @@ import pytest
 
 import lathe
 from lathe import wait_until
-from services import QUICK, SAVE, Load, Service, version
+from services import CREATE, QUICK, SAVE, Load, Service, version
 
 
 @pytest.fixture(scope="module")
@@ -169,3 +169,26 @@ def test_volume_path_is_seen_by_the_replica(user):
     assert service.get().ok()["volume"] == "/workspace/volume"
     assert service.shown_version()["volumePath"] == "weights"
     service.delete()
+
+
+def test_services_may_be_the_administrators_business():
+    with lathe.Server(config={**QUICK, "serving": {**QUICK["serving"], "access": "administrators"},
+                              "jobs": {"network": "none"}}) as server:
+        assert "any user may start one" not in server.log_text()
+        user = server.new_user()
+        # Made in the user's name by an administrator.
+        user.multipart("/api/file/file/uploadFolder", {"currentPath": "/code"},
+                       [("file", "model_server.py", b"print(1)")]).ok()
+        made = server.admin.post(CREATE, {"modelServer": {"name": "theirs", "createUser": user.id},
+                                          "modelServerVersions": [version()]}).payload
+        path = f"/api/v1/deployments/{made['id']}"
+        assert user.get(path).ok()["createUser"] == user.id
+        for refused in (user.post(CREATE, {"modelServer": {"name": "own"}, "modelServerVersions": [version()]}),
+                        user.post(SAVE, {"modelServer": {"name": "own"}, "modelServerVersions": [version()]}),
+                        user.patch(path, {"versions": [{"id": made["modelServerVersionIds"][0], "maxReplicas": 2}]}),
+                        user.post(f"{path}/start")):
+            assert refused.status == 403 and "administrators" in refused.text, refused
+        user.post(f"{path}/stop").ok()
+        user.delete(path).gone()
+    with lathe.Server(config={"jobs": {"network": "none"}}) as server:
+        assert "any user may start one" in server.log_text()
