@@ -143,6 +143,8 @@ Result<void> App::construct_serving() {
   options.scale.zero_grace = config.zero_grace;
   options.scale.utilisation = config.utilization;
   options.health.start_limit = config.start_timeout;
+  options.health.stall_limit = config.stall_timeout;
+  options.health.failing_limit = config.failing_timeout;
   options.drain_limit = config.drain_timeout;
   options.held_limit = config.hold_timeout;
   options.held_requests = config.held_requests;

@@ -112,6 +112,11 @@ void fields(Fields& f, ServingConfig& serving) {
   duration(f, "holdTimeout", serving.hold_timeout, "How long a request waits for a replica to become ready");
   f.field("heldRequests", serving.held_requests,
           {.doc = "So many requests of a service wait at most", .min = 0, .max = 1'000'000});
+  duration(f, "stallTimeout", serving.stall_timeout,
+           "A replica that fails its health check gets no more requests once those it has made no progress "
+           "for so long");
+  duration(f, "failingTimeout", serving.failing_timeout,
+           "One that is not ready for so long by its health check is replaced");
 }
 
 void fields(Fields& f, DockerConfig& docker) {

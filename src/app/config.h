@@ -68,6 +68,7 @@ struct ServingConfig {
   double utilization = 0.7;
   Duration start_timeout{std::chrono::minutes{30}};
   Duration drain_timeout{30'000};
+  Duration stall_timeout{60'000}, failing_timeout{60'000};
   Duration hold_timeout{300'000};
   std::int64_t held_requests = 1'000;
 };

@@ -11,6 +11,8 @@ namespace lathe::gateway {
 namespace {
 
 constexpr auto relaxed = std::memory_order_relaxed;
+/// So long after the last request that was left unanswered a replica gets its chance again.
+constexpr std::chrono::seconds kUnansweredCounts{30};
 
 std::uint64_t next_serial() {
   static std::atomic<std::uint64_t> last{0};
@@ -32,6 +34,12 @@ void TimeCounts::add(std::chrono::nanoseconds time) {
   const auto bucket = std::lower_bound(kTimeBounds.begin(), kTimeBounds.end(), seconds) - kTimeBounds.begin();
   counts_[static_cast<std::size_t>(bucket)].fetch_add(1, relaxed);
   nanoseconds_.fetch_add(static_cast<std::uint64_t>(std::max<std::int64_t>(time.count(), 0)), relaxed);
+}
+
+std::uint64_t TimeCounts::count() const {
+  std::uint64_t sum = 0;
+  for (const auto& one : counts_) sum += one.load(relaxed);
+  return sum;
 }
 
 void TimeCounts::add_to(Times& times) const {
@@ -89,6 +97,28 @@ Target::Target(Upstream to, const std::string& service, const std::string& versi
     address_size = sizeof v6;
     authority = "[" + upstream.host + "]:" + std::to_string(upstream.port);
   }
+}
+
+void Target::begins_answer(std::chrono::nanoseconds after) {
+  first_byte.add(after);
+  // Read first: what every answer writes to would go from core to core.
+  if (unanswered.load(relaxed) > 0) unanswered.store(0, relaxed);
+}
+
+void Target::leaves_unanswered(Moment now) {
+  unanswered.fetch_add(1, relaxed);
+  unanswered_until.store((now + kUnansweredCounts).time_since_epoch().count(), relaxed);
+}
+
+std::uint64_t Target::load(Moment now) const {
+  const auto given_up = unanswered.load(relaxed);
+  if (given_up == 0 || now.time_since_epoch().count() >= unanswered_until.load(relaxed))
+    return in_flight.now();
+  return in_flight.now() + given_up;
+}
+
+std::uint64_t Target::sent() const {
+  return first_byte.count() + bytes_out.load(relaxed);
 }
 
 void Target::add_to(Counters& counters, Moment now) const {

@@ -19,6 +19,7 @@ using Moment = std::chrono::steady_clock::time_point;
 class TimeCounts {
  public:
   void add(std::chrono::nanoseconds time);
+  std::uint64_t count() const;
   void add_to(Times& times) const;
 
  private:
@@ -65,6 +66,9 @@ struct Target {
   TimeCounts first_byte, duration;
   /// Until then another is preferred: it could not be reached.
   std::atomic<std::chrono::steady_clock::rep> shunned_until{0};
+  /// Requests that ended without an answer since it last began one, and until when they count.
+  std::atomic<std::uint64_t> unanswered{0};
+  std::atomic<std::chrono::steady_clock::rep> unanswered_until{0};
 
   void add_to(Counters& counters, Moment now) const;
   void shun(Moment until) {
@@ -73,6 +77,13 @@ struct Target {
   bool shunned(Moment now) const {
     return now.time_since_epoch().count() < shunned_until.load(std::memory_order_relaxed);
   }
+  void begins_answer(std::chrono::nanoseconds after);
+  void leaves_unanswered(Moment now);
+  /// Requests under way, and those given up: a replica that hangs is not the less loaded because its callers
+  /// have lost patience.
+  std::uint64_t load(Moment now) const;
+  /// Changes whenever it sends something: part of an answer.
+  std::uint64_t sent() const;
 };
 
 void add(Counters& sum, const Counters& more);

@@ -256,7 +256,7 @@ http::Task<Exchange::Outcome> Exchange::relay_answer() {
     if (got == 0) co_return broken_connection();
     if (got > 0) received_.add(static_cast<std::size_t>(got));
   }
-  lease_->first_byte.add(Moment::clock::now() - lease_.since());
+  lease_.begins_answer();
   if (parser.status() >= 500) lease_->failures.fetch_add(1, std::memory_order_relaxed);
 
   const Framing framing = parser.framing(head_.method == http::Method::head);

@@ -56,8 +56,8 @@ class Proxy final : public Gateway, public http::IoHandler {
   void set_routes(std::vector<ServiceRoute> services) override { router_.set_routes(std::move(services)); }
   void set_route(ServiceRoute service) override { router_.set_route(std::move(service)); }
   Load load() const override { return router_.registry().load(); }
-  std::uint64_t in_flight(const std::string& upstream_id) const override {
-    return router_.registry().in_flight(upstream_id);
+  Activity activity(const std::string& upstream_id) const override {
+    return router_.registry().activity(upstream_id);
   }
 
   http::IoHandler& io_handler() override { return *this; }

@@ -125,6 +125,12 @@ struct Load {
 
 /// Called on I/O threads: must return at once (set a flag, wake a thread).
 struct Events {
+/// What an upstream is doing.
+struct Activity {
+  std::uint64_t in_flight = 0;
+  std::uint64_t sent = 0;  ///< differs from an earlier one's where something of an answer has come since
+};
+
   /// A request came for a service without an upstream, and is held if its route says so. Once a request.
   std::function<void(const std::string& service_id)> waiting;
   /// An upstream that is no longer routed to has ended its last request.
@@ -149,9 +155,9 @@ class Gateway {
   /// The same for one service, by its id; the others stay as they are.
   virtual void set_route(ServiceRoute service) = 0;
   virtual Load load() const = 0;
-  /// Requests under way at an upstream, routed to or draining. With 0 after set_routes has taken it out, it
-  /// may be stopped.
-  virtual std::uint64_t in_flight(const std::string& upstream_id) const = 0;
+  /// Of an upstream that is routed to or draining. With nothing in flight after set_routes has taken it out,
+  /// it may be stopped.
+  virtual Activity activity(const std::string& upstream_id) const = 0;
   /// For ServerOptions::io_handler; lives as long as the gateway, which must outlive the server.
   virtual http::IoHandler& io_handler() = 0;
 };

@@ -187,12 +187,12 @@ TEST_F(GatewayTest, AnUpstreamTakenOutEndsItsRequestsFirst) {
   peer.send("GET /serve/llm/wait HTTP/1.1\r\nHost: h\r\nAuthorization: 2\r\n\r\n");
   back_.handler().await_waiting(1);
   gateway_->set_routes({service({upstream("b", back_.port())})});
-  EXPECT_EQ(gateway_->in_flight("a"), 1u);
+  EXPECT_EQ(gateway_->activity("a").in_flight, 1u);
   EXPECT_EQ(drained, 0);
   back_.handler().release();
   EXPECT_EQ(peer.answer().status, 200);
   until([&] { return drained == 1; });
-  EXPECT_EQ(gateway_->in_flight("a"), 0u);
+  EXPECT_EQ(gateway_->activity("a").in_flight, 0u);
   const auto load = gateway_->load();
   EXPECT_EQ(load.upstreams.size(), 1u);
   EXPECT_EQ(load.versions.at(0).requests, 1u) << "a version remembers what its replicas did";

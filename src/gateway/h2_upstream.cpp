@@ -182,7 +182,7 @@ void H2Upstream::pass_answer(H2Call& call, bool end) {
     if (name == "grpc-status") call.grpc_status = std::atoi(value.c_str());
   }
   if (status < 200) return;  // between the gateway and the upstream
-  call.lease->first_byte.add(Moment::clock::now() - call.lease.since());
+  call.lease.begins_answer();
   if (status >= 500) call.lease->failures.fetch_add(1, std::memory_order_relaxed);
   call.deadline = loop().now() + options_.idle_timeout;
   call.answered = true;

@@ -14,13 +14,20 @@ Lease& Lease::operator=(Lease&& other) noexcept {
   release();
   target_ = std::move(other.target_);
   since_ = other.since_;
+  answered_ = other.answered_;
   return *this;
+}
+
+void Lease::begins_answer() {
+  answered_ = true;
+  target_->begins_answer(Moment::clock::now() - since_);
 }
 
 void Lease::release() {
   if (!target_) return;
   const Moment now = std::chrono::steady_clock::now();
   target_->duration.add(now - since_);
+  if (!answered_) target_->leaves_unanswered(now);
   const auto left = target_->in_flight.leave(now);
   if (left == 0 && !target_->routed.load()) target_->registry->ended(*target_);
   target_.reset();
@@ -78,7 +85,7 @@ const std::shared_ptr<Target>& Service::least_loaded(std::size_t version, Moment
   auto cost = [&](std::size_t at) {
     const Target& target = *candidates[at];
     constexpr std::uint64_t kLastResort = std::uint64_t{1} << 32;
-    return target.in_flight.now() + (&target == failed ? 2 * kLastResort : 0) +
+    return target.load(now) + (&target == failed ? 2 * kLastResort : 0) +
            (target.shunned(now) ? kLastResort : 0);
   };
   if (candidates.size() > 1) {
@@ -239,12 +246,16 @@ void Registry::ended(Target& target) {
   if (!target.told.exchange(true) && drained_) drained_(target.upstream.id);
 }
 
-std::uint64_t Registry::in_flight(const std::string& upstream_id) const {
+Activity Registry::activity(const std::string& upstream_id) const {
   const std::scoped_lock lock(mutex_);
-  std::uint64_t sum = 0;
-  if (const auto it = targets_.find(upstream_id); it != targets_.end()) sum += it->second->in_flight.now();
+  Activity sum;
+  const auto take = [&](const Target& target) {
+    sum.in_flight += target.in_flight.now();
+    sum.sent += target.sent();
+  };
+  if (const auto it = targets_.find(upstream_id); it != targets_.end()) take(*it->second);
   for (const auto& target : draining_)
-    if (target->upstream.id == upstream_id) sum += target->in_flight.now();
+    if (target->upstream.id == upstream_id) take(*target);
   return sum;
 }
 

@@ -25,11 +25,14 @@ class Lease {
   Target* operator->() const { return target_.get(); }
   Target* get() const { return target_.get(); }
   Moment since() const { return since_; }
+  /// The answer has begun.
+  void begins_answer();
 
  private:
   void release();
   std::shared_ptr<Target> target_;
   Moment since_{};
+  bool answered_ = false;
 };
 
 /// What stays the same of a service from table to table.
@@ -63,8 +66,8 @@ class Service {
     const VersionRoute* version = nullptr;
   };
   /// The next version by its share (smooth weighted round robin: exact over every cycle, and never several of
-  /// a small share in a row), then its upstream with the fewest requests under way, in turn where equal.
-  /// `failed`, and upstreams that could not be reached just now, only where there is no other.
+  /// a small share in a row), then its upstream with the fewest requests under way or given up, in turn where
+  /// equal. `failed`, and upstreams that could not be reached just now, only where there is no other.
   Choice choose(Moment now, const Target* failed = nullptr);
 
   /// From now on every choice is stale.
@@ -105,7 +108,7 @@ class Registry {
   std::shared_ptr<const Table> set_one(ServiceRoute service);
   std::shared_ptr<const Table> table() const { return table_.load(std::memory_order_acquire); }
   Load load() const;
-  std::uint64_t in_flight(const std::string& upstream_id) const;
+  Activity activity(const std::string& upstream_id) const;
   /// Set before the first lease. Called from wherever the last lease ends.
   void on_drained(std::function<void(const std::string&)> drained) { drained_ = std::move(drained); }
 

@@ -61,7 +61,7 @@ TEST_F(Routes, OneServiceChangesAndTheOthersStay) {
   EXPECT_EQ(choose(*after->find("other")).kind, Service::Choice::Kind::chosen);
   EXPECT_EQ(choose(*before->find("llm")).kind, Service::Choice::Kind::stale);
   for (int i = 0; i < 10; ++i) EXPECT_EQ(choose(*after->find("llm")).version->id, "v1");
-  EXPECT_EQ(registry_.in_flight("v0r0"), 1u);
+  EXPECT_EQ(registry_.activity("v0r0").in_flight, 1u);
   EXPECT_TRUE(drained.empty());
   held = {};
   EXPECT_EQ(drained, (std::vector<std::string>{"v0r0"}));
@@ -86,8 +86,29 @@ TEST_F(Routes, TheUpstreamWithTheFewestRequestsIsNext) {
   std::vector<Service::Choice> held;
   for (int i = 0; i < 9; ++i) held.push_back(choose(llm));
   for (const auto& one : registry_.load().upstreams) EXPECT_EQ(one.in_flight, 3u) << one.upstream_id;
+  held.front().lease.begins_answer();
   held.erase(held.begin());  // whichever that was is now the least loaded
   EXPECT_EQ(choose(llm).lease->in_flight.now(), 3u);
+}
+
+TEST_F(Routes, WhoLeftARequestUnansweredIsNotPreferredForIt) {
+  Service& llm = set({{100, 2}});
+  Target* hanging = nullptr;
+  {
+    const auto given_up = choose(llm);
+    hanging = given_up.lease.get();
+  }
+  EXPECT_EQ(hanging->in_flight.now(), 0u);
+  for (int i = 0; i < 4; ++i) {
+    auto choice = choose(llm);
+    EXPECT_NE(choice.lease.get(), hanging);
+    choice.lease.begins_answer();
+  }
+  const auto soon = std::chrono::steady_clock::now(), later = soon + std::chrono::minutes{1};
+  EXPECT_EQ(hanging->load(soon), 1u);
+  EXPECT_EQ(hanging->load(later), 0u) << "it gets its chance again";
+  hanging->begins_answer(std::chrono::seconds{1});
+  EXPECT_EQ(hanging->load(soon), 0u) << "it answers";
 }
 
 TEST_F(Routes, AnUpstreamThatFailedIsTheLastResort) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <string>
 
 #include "base/clock.h"
@@ -27,8 +28,16 @@ struct Health {
 struct HealthRules {
   Duration start_limit{std::chrono::minutes{30}};  ///< from its launch to its first good answer
   int tries = 3;                                   ///< silent or bad answers until it gets no more requests
-  Duration refused_limit{10'000};                  ///< nobody listens for so long: it is replaced
-  Duration failing_limit{60'000};                  ///< silent or bad for so long: it is replaced
+  Duration stall_limit{60'000};    ///< instead of `tries` where it has requests under way: without progress
+  Duration refused_limit{10'000};  ///< nobody listens for so long: it is replaced
+  Duration failing_limit{
+      60'000};  ///< silent or bad for so long: it is replaced; from `stall_limit` where busy
+};
+
+/// The requests of a replica, as the gateway sees them.
+struct Work {
+  std::uint64_t under_way = 0;
+  Duration stalled{0};  ///< while there were any, nothing of an answer has come for so long
 };
 
 enum class Finding {
@@ -44,8 +53,9 @@ struct Verdict {
   Text detail;
 };
 
-/// `age`: since it was launched. `busy`: it has requests under way; a server that works on those one at a
-/// time does not answer meanwhile, which is no reason to take it out.
-Verdict judge(const HealthRules& rules, ReplicaState state, const Health& health, bool busy, Duration age);
+/// `age`: since it was launched. A server that works on its requests one at a time does not answer meanwhile,
+/// which is no reason to take it out as long as they get on.
+Verdict judge(const HealthRules& rules, ReplicaState state, const Health& health, const Work& work,
+              Duration age);
 
 }  // namespace lathe::serving

@@ -100,7 +100,22 @@ void Replicas::watch(const std::vector<const store::VersionRow*>& versions,
     targets.push_back(
         {replica->id, options_.host, static_cast<int>(replica->port), it->second->spec.ready_path});
   }
+  std::erase_if(progress_, [&](const auto& one) {
+    return std::none_of(targets.begin(), targets.end(),
+                        [&](const auto& target) { return target.id == one.first; });
+  });
   prober_.watch(std::move(targets));
+}
+
+Work Replicas::work_of(const std::string& replica_id) {
+  const auto now = std::chrono::steady_clock::now();
+  const auto activity = parts_.gateway.activity(replica_id);
+  const auto [it, first_look] = progress_.try_emplace(replica_id);
+  Progress& progress = it->second;
+  if (first_look || activity.in_flight == 0 || activity.sent != progress.sent)
+    progress = {.sent = activity.sent, .since = now};
+  return {.under_way = activity.in_flight,
+          .stalled = std::chrono::duration_cast<Duration>(now - progress.since)};
 }
 
 bool Replicas::follow(store::ReplicaHead& replica, Duration drain_limit) {
@@ -124,7 +139,7 @@ bool Replicas::follow(store::ReplicaHead& replica, Duration drain_limit) {
   }
   if (replica.state == "draining") {
     const bool over = parts_.clock.now() - replica.stopping_at.value_or(Time{}) >= drain_limit;
-    if (!over && parts_.gateway.in_flight(replica.id) > 0) return false;
+    if (!over && parts_.gateway.activity(replica.id).in_flight > 0) return false;
     replica.state = "stopping";
     if (!save(replica)) return false;
   }
@@ -139,7 +154,7 @@ bool Replicas::follow(store::ReplicaHead& replica, Duration drain_limit) {
 bool Replicas::follow_running(store::ReplicaHead& replica, const engines::RunStatus& status) {
   const Time now = parts_.clock.now();
   const auto verdict = judge(options_.health, replica.parsed_state(), prober_.health(replica.id),
-                             parts_.gateway.in_flight(replica.id) > 0, now - replica.created_at);
+                             work_of(replica.id), now - replica.created_at);
   if (verdict.finding == Finding::replace) {
     log::warning("replica {} is replaced: {}, {}", replica.id, verdict.reason, verdict.detail.en);
     return drain(replica.id, verdict.reason, verdict.detail);

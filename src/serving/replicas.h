@@ -1,6 +1,8 @@
 #pragma once
 
+#include <chrono>
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -46,9 +48,16 @@ class Replicas {
   bool save(const store::ReplicaHead& replica, const std::string& log = "");
   bool follow_running(store::ReplicaHead& replica, const engines::RunStatus& status);
   void restart_lost(const store::ReplicaHead& replica);
+  Work work_of(const std::string& replica_id);
 
   const Parts& parts_;
   const Options& options_;
+  /// What a replica had sent when it was looked at last, and since when no more has come.
+  struct Progress {
+    std::uint64_t sent = 0;
+    std::chrono::steady_clock::time_point since;
+  };
+  std::map<std::string, Progress> progress_;
   Ports ports_;
   Prober prober_;
 };

@@ -7,7 +7,7 @@ namespace {
 wire::ReplicaAnswer answer_of(const store::ReplicaRow& row, Language language) {
   return {.id = row.id,
           .state = row.state,
-          .reason = row.reason,
+          .reason = row.reason.empty() ? row.stop_reason : row.reason,
           .detail = language == Language::zh ? row.detail_zh : row.detail_en,
           .log = row.log,
           .port = row.port,
@@ -46,13 +46,14 @@ wire::VersionAnswer Service::answer(db::Transaction& tx, const store::Deployment
                           .spec = row.spec,
                           .createTime = row.created_at,
                           .replicas = {}};
-  std::string last_failure;
+  std::string last_failure, trouble;
   bool live = false;
   for (const auto& replica : store::replicas_of(tx, row.id)) {
     out.readyReplicas += replica.state == "ready";
     live = live || replica.live();
     if (replica.state == "ended" && replica.reason != "Stopped") last_failure = replica.reason;
-    out.replicas.push_back(answer_of(replica, language));
+    const auto& shown = out.replicas.emplace_back(answer_of(replica, language));
+    if (replica.live() && !shown.reason.empty()) trouble = shown.reason + " — " + shown.detail;
   }
   // Without a share it serves on as long as those that have one are not ready.
   const bool retiring = deployment.started && row.rate == 0 && out.readyReplicas > 0;
@@ -73,6 +74,7 @@ wire::VersionAnswer Service::answer(db::Transaction& tx, const store::Deployment
   if (row.waiting == "BackOff" && !last_failure.empty()) out.statusReason += ": " + last_failure;
   const std::string& words = language == Language::zh ? row.waiting_zh : row.waiting_en;
   if (!words.empty()) out.statusReason += (out.statusReason.empty() ? "" : " — ") + words;
+  if (out.statusReason.empty()) out.statusReason = trouble;
   return out;
 }
 

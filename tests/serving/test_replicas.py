@@ -1,12 +1,13 @@
 """The life of replicas: readiness, failures and their reasons, kills of a replica and of the server."""
 
+import signal
 import time
 
 import pytest
 
 import lathe
 from lathe import wait_until
-from services import QUICK, Load, Service, version
+from services import QUICK, Load, Service, signal_replica, version
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +84,67 @@ def test_one_that_no_longer_listens_is_replaced(user):
     ended = service.replicas("ended")[0]
     assert ended["reason"] == "NotAnswering" and "refused" in ended["detail"]
     service.delete()
+
+
+def hanging(**serving):
+    """Finds a replica that hangs within seconds."""
+    return lathe.Server(config={**QUICK, "serving": {**QUICK["serving"], "stallTimeout": "1s", "drainTimeout": "1s",
+                                                     **serving}})
+
+
+def test_one_that_hangs_gets_nothing_until_it_answers_again():
+    with hanging(failingTimeout="10m") as server:
+        service = Service(server.new_user(), version(readyPath="/health")).wait_ready()
+        replica = service.replicas("ready")[0]
+        with Load(service, clients=3, path="/?work=0.02") as load:
+            signal_replica(replica, signal.SIGSTOP)
+            unready = wait_until(lambda: service.replicas("unready"), what="its finding")[0]
+            assert unready["id"] == replica["id"] and unready["reason"] == "NotAnswering"
+            assert "has not answered" in unready["detail"] and "under way, without progress" in unready["detail"]
+            assert service.shown()["statusReason"] == f"NotAnswering — {unready['detail']}"
+            signal_replica(replica, signal.SIGCONT)
+            service.wait_ready()
+            answered = len(load.answers)
+            wait_until(lambda: len(load.answers) > answered + 3, what="answers")
+        assert not load.failures, load.failures[:5]
+        assert [r["id"] for r in service.replicas()] == [replica["id"]]
+        service.delete()
+
+
+def test_the_only_one_hangs_and_is_replaced():
+    with hanging(failingTimeout="1s") as server:
+        service = Service(server.new_user(), version(readyPath="/health")).wait_ready()
+        replica = service.replicas("ready")[0]
+        with Load(service, clients=3, path="/?work=0.02") as load:
+            signal_replica(replica, signal.SIGSTOP)
+            service.wait_ready(0)
+            found = service.replicas("unready", "draining", "stopping", "ended")[0]
+            assert found["id"] == replica["id"] and found["reason"] == "NotAnswering"
+            service.wait_ready()
+            wait_until(lambda: service.replicas("ended"), what="its end")
+        # Those that were stuck may be repeated, and were, when it ended.
+        assert not load.failures, load.failures[:5]
+        assert service.replicas("ended")[0]["reason"] == "NotAnswering"
+        assert [e for e in service.events("replica") if e["reason"] == "NotAnswering"]
+        service.delete()
+
+
+def test_of_two_that_one_hangs_harms_only_the_requests_it_has():
+    with hanging(failingTimeout="1s") as server:
+        service = Service(server.new_user(), version(minimum=2, maximum=2, readyPath="/health")).wait_ready(2)
+        hung = service.replicas("ready")[0]
+        with Load(service, clients=4, path="/?work=0.02", timeout=3) as load:
+            wait_until(lambda: len(load.answers) > 10, what="answers of both")
+            signal_replica(hung, signal.SIGSTOP)
+            found = wait_until(lambda: [r for r in service.replicas() if r["id"] == hung["id"] and r["reason"]],
+                               what="its finding")[0]
+            assert found["reason"] == "NotAnswering" and "has not answered" in found["detail"]
+            before = len(load.failures)
+            service.wait_ready(2)
+            assert len(load.failures) == before, load.failures
+        # Each client met it once at most, since given-up requests count as under way.
+        assert len(load.failures) <= 4 and all("timed out" in why for _, why in load.failures), load.failures
+        service.delete()
 
 
 def test_ports_are_given_without_collision(user):
