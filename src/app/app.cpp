@@ -116,7 +116,7 @@ Result<void> App::construct_features() {
 Result<void> App::construct_serving() {
   usage_ = std::make_unique<gateway::UsageLedger>(*db_, clock_);
   gateway_ = gateway::Gateway::create(
-      {},
+      config_.gateway,
       {.authenticate = [this](const http::Request& request) { return accounts_->authenticate(request); },
        .may_call = [](const http::Identity& caller,
                       const gateway::ServiceRoute&) { return !caller.user_id.empty(); },

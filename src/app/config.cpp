@@ -48,6 +48,11 @@ void duration(Fields& f, std::string_view name, Duration& value, std::string_vie
   }
 }
 
+void positive_duration(Fields& f, std::string_view name, Duration& value, std::string_view doc) {
+  duration(f, name, value, doc);
+  if (f.reading() && value == Duration{0}) f.refuse(name, {"应大于 0", "must be more than 0"});
+}
+
 void size(Fields& f, std::string_view name, std::size_t& value, double min, double max) {
   f.field(name, value, {.min = min, .max = max});
 }
@@ -98,25 +103,25 @@ void fields(Fields& f, CapacityConfig& capacity) {
 }
 
 void fields(Fields& f, ServingConfig& serving) {
+  f.field("access", serving.access,
+          {.doc = "Who may create, change and start services", .one_of = "users|administrators"});
   duration(f, "tick", serving.tick, "How often the autoscaler decides");
   duration(f, "stableWindow", serving.stable_window, "The time whose mean load decides");
   duration(f, "panicWindow", serving.panic_window, "The shorter time in which a doubled load overrules it");
   duration(f, "zeroGrace", serving.zero_grace, "After an idle stable window, until a service sleeps");
   f.field("utilization", serving.utilization,
-  f.field("access", serving.access,
-          {.doc = "Who may create, change and start services", .one_of = "users|administrators"});
           {.doc = "How much of its threshold a replica is to bear", .min = 0.01, .max = 1});
   duration(f, "startTimeout", serving.start_timeout, "A replica that is not ready by then is replaced");
-  duration(f, "drainTimeout", serving.drain_timeout,
-           "How long requests may take to end at a replica that goes");
-  duration(f, "holdTimeout", serving.hold_timeout, "How long a request waits for a replica to become ready");
-  f.field("heldRequests", serving.held_requests,
-          {.doc = "So many requests of a service wait at most", .min = 0, .max = 1'000'000});
   duration(f, "stallTimeout", serving.stall_timeout,
            "A replica that fails its health check gets no more requests once those it has made no progress "
            "for so long");
   duration(f, "failingTimeout", serving.failing_timeout,
            "One that is not ready for so long by its health check is replaced");
+  duration(f, "drainTimeout", serving.drain_timeout,
+           "How long requests may take to end at a replica that goes");
+  duration(f, "holdTimeout", serving.hold_timeout, "How long a request waits for a replica to become ready");
+  f.field("heldRequests", serving.held_requests,
+          {.doc = "So many requests of a service wait at most", .min = 0, .max = 1'000'000});
 }
 
 void fields(Fields& f, DockerConfig& docker) {
@@ -143,6 +148,20 @@ void fields(Fields& f, LimitsConfig& config) {
   duration(f, "writeTimeout", l.write_timeout, "Without a byte of the answer taken");
 }
 
+struct GatewayConfig {
+  gateway::Options& options;
+};
+void fields(Fields& f, GatewayConfig& config) {
+  gateway::Options& o = config.options;
+  positive_duration(f, "connectTimeout", o.connect_timeout, "To connect to a replica");
+  positive_duration(f, "firstByteTimeout", o.first_byte_timeout,
+                    "From a request's last byte to the first of its answer");
+  positive_duration(f, "idleTimeout", o.idle_timeout, "Between two bytes of an answer, or of a request");
+  duration(f, "totalTimeout", o.total_timeout, "For a whole answer that is no stream; 0s: none");
+  f.field("maxModelBody", o.max_model_body,
+          {.doc = "Bytes of an OpenAI request, which is held in memory", .min = 1024, .max = 1LL << 30});
+}
+
 void fields(Fields& f, Config& config) {
   f.field("listen", config.listen, {.doc = "host:port"});
   f.field("data", config.data, {.doc = "The data directory", .max_length = 4096});
@@ -164,6 +183,11 @@ void fields(Fields& f, Config& config) {
   f.field("algorithms", config.algorithms);
   f.field("capacity", config.capacity);
   f.field("serving", config.serving);
+  if (f.enter("gateway", {}, false)) {
+    GatewayConfig gateway{config.gateway};
+    f.visit(gateway, {});
+    f.leave();
+  }
 }
 
 Result<Config> parse_config(std::string_view text) {

@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/fields.h"
 #include "base/result.h"
+#include "gateway/gateway.h"
 #include "http/server.h"
 
 namespace lathe::app {
@@ -63,12 +64,12 @@ struct AlgorithmsConfig {
 
 /// How services scale and change; the defaults are Knative's where it has one.
 struct ServingConfig {
-  Duration tick{2'000}, stable_window{60'000}, panic_window{6'000}, zero_grace{30'000};
   std::string access = "users";  ///< who may create, change and start services: or "administrators" only
+  Duration tick{2'000}, stable_window{60'000}, panic_window{6'000}, zero_grace{30'000};
   double utilization = 0.7;
   Duration start_timeout{std::chrono::minutes{30}};
-  Duration drain_timeout{30'000};
   Duration stall_timeout{60'000}, failing_timeout{60'000};
+  Duration drain_timeout{30'000};
   Duration hold_timeout{300'000};
   std::int64_t held_requests = 1'000;
 };
@@ -92,6 +93,7 @@ struct Config {
   AlgorithmsConfig algorithms;
   CapacityConfig capacity;
   ServingConfig serving;
+  gateway::Options gateway;
 };
 void fields(Fields& f, Config& config);
 

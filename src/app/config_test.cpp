@@ -33,6 +33,25 @@ TEST(Config, ReadsAFileWithCommentsOverTheDefaults) {
   EXPECT_TRUE(parse_config("{}").ok());
 }
 
+TEST(Config, ReadsTheGatewaysLimits) {
+  const auto config = parse_config(R"({"gateway": {"connectTimeout": "500ms", "firstByteTimeout": "20m",
+    "idleTimeout": "1m", "totalTimeout": "0s", "maxModelBody": 1048576}})");
+  ASSERT_TRUE(config.ok()) << config.error().describe(Language::en);
+  EXPECT_EQ(config->gateway.connect_timeout, Duration{500});
+  EXPECT_EQ(config->gateway.first_byte_timeout, std::chrono::minutes{20});
+  EXPECT_EQ(config->gateway.idle_timeout, std::chrono::minutes{1});
+  EXPECT_EQ(config->gateway.total_timeout, Duration{0});
+  EXPECT_EQ(config->gateway.max_model_body, 1u << 20);
+  EXPECT_EQ(parse_config("{}")->gateway.first_byte_timeout, gateway::Options{}.first_byte_timeout);
+  const auto wrong = parse_config(
+      R"({"gateway": {"connectTimeout": "0s", "idleTimeout": "soon", "maxModelBody": 0, "maxTime": "1s"}})");
+  ASSERT_FALSE(wrong.ok());
+  std::vector<std::string> fields;
+  for (const auto& violation : wrong.error().violations) fields.push_back(violation.field);
+  EXPECT_THAT(fields, testing::UnorderedElementsAre("gateway.connectTimeout", "gateway.idleTimeout",
+                                                    "gateway.maxModelBody", "gateway.maxTime"));
+}
+
 TEST(Config, NamesEveryKeyThatIsWrong) {
   const auto config = parse_config(
       R"({"lissten": 1, "log": {"levl": "info", "level": "loud"}, "sessions": {"idle": "5 weeks", "absolute": "-1s"}})");

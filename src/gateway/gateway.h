@@ -50,10 +50,12 @@ struct ServiceRoute {
 
 struct Options {
   std::chrono::milliseconds connect_timeout{2'000};
-  std::chrono::milliseconds first_byte_timeout{
-      300'000};                                     ///< from the request's last byte to the answer's first
-  std::chrono::milliseconds idle_timeout{300'000};  ///< between two bytes of an answer
-  /// From the choice of the upstream to the answer's last byte, save for streams, which may last; 0: none.
+  /// From the request's last byte to the answer's first: a whole generation where it is not streamed. As long
+  /// as OpenAI's own clients wait.
+  std::chrono::milliseconds first_byte_timeout{600'000};
+  std::chrono::milliseconds idle_timeout{300'000};  ///< between two bytes of an answer, or of a request
+  /// From the choice of the upstream to the answer's last byte, save for streams, which may last (a gRPC call
+  /// may be one once its answer has begun); 0: none.
   std::chrono::milliseconds total_timeout{3'600'000};
   std::uint64_t max_model_body =
       64 << 20;  ///< bytes of an OpenAI request, which is read whole to see `model`
@@ -123,14 +125,14 @@ struct Load {
   std::vector<UpstreamCounters> upstreams;  ///< likewise
 };
 
-/// Called on I/O threads: must return at once (set a flag, wake a thread).
-struct Events {
 /// What an upstream is doing.
 struct Activity {
   std::uint64_t in_flight = 0;
   std::uint64_t sent = 0;  ///< differs from an earlier one's where something of an answer has come since
 };
 
+/// Called on I/O threads: must return at once (set a flag, wake a thread).
+struct Events {
   /// A request came for a service without an upstream, and is held if its route says so. Once a request.
   std::function<void(const std::string& service_id)> waiting;
   /// An upstream that is no longer routed to has ended its last request.

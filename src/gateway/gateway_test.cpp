@@ -18,7 +18,9 @@ using http::testing::TestServer;
 
 class GatewayTest : public testing::Test {
  protected:
-  GatewayTest() : gateway_(Gateway::create(options(), hooks())), front_(front_options(*gateway_)) {
+  GatewayTest() : GatewayTest(options()) {}
+  explicit GatewayTest(Options options)
+      : gateway_(Gateway::create(options, hooks())), front_(front_options(*gateway_)) {
     gateway_->set_routes({service({upstream("a", back_.port())})});
   }
 
@@ -213,10 +215,11 @@ TEST_F(GatewayTest, TriesAnotherReplicaWhereNothingWasSent) {
     EXPECT_EQ(send("POST /serve/llm/x", "Content-Length: 2\r\n\r\nok").body, "POST /x ok");
 }
 
-/// Reads a request, and dies.
-class DyingUpstream {
+/// Reads a request, does as told, and closes the connection.
+class OddUpstream {
  public:
-  DyingUpstream() : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
+  explicit OddUpstream(std::function<void(int)> answer = [](int) {})
+      : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
     sockaddr_in address{};
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
@@ -225,20 +228,22 @@ class DyingUpstream {
     EXPECT_EQ(::listen(fd_, 64), 0);
     EXPECT_EQ(::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size), 0);
     port_ = ntohs(address.sin_port);
-    thread_ = std::thread([this] {
+    thread_ = std::thread([this, answer = std::move(answer)] {
       for (int one = 0; (one = ::accept(fd_, nullptr, nullptr)) >= 0; ::close(one)) {
         char dropped[4096];
-        if (::recv(one, dropped, sizeof dropped, 0) > 0) ++deaths;
+        if (::recv(one, dropped, sizeof dropped, 0) <= 0) continue;
+        ++requests;
+        answer(one);
       }
     });
   }
-  ~DyingUpstream() {
+  ~OddUpstream() {
     ::shutdown(fd_, SHUT_RDWR);
     thread_.join();
     ::close(fd_);
   }
   std::uint16_t port() const { return port_; }
-  std::atomic<int> deaths{0};
+  std::atomic<int> requests{0};
 
  private:
   int fd_;
@@ -247,23 +252,94 @@ class DyingUpstream {
 };
 
 TEST_F(GatewayTest, WhatMayBeRepeatedOutlivesItsReplica) {
-  DyingUpstream dying;
+  OddUpstream dying;
   gateway_->set_routes({service({upstream("dying", dying.port()), upstream("a", back_.port())})});
   for (int i = 0; i < 10; ++i) {
     EXPECT_EQ(send("GET /serve/llm/hello").status, 200);
     EXPECT_EQ(send("PUT /serve/llm/x", "Content-Length: 2\r\n\r\nok").body, "PUT /x ok");
   }
-  EXPECT_GT(dying.deaths, 0);
-  const int before = dying.deaths;
+  EXPECT_GT(dying.requests, 0);
+  const int before = dying.requests;
   int refused = 0;
   for (int i = 0; i < 10; ++i)
     refused += send("POST /serve/llm/x", "Content-Length: 2\r\n\r\nok").status == 503;
-  EXPECT_EQ(refused, dying.deaths - before) << "what may have been done is not done again";
+  EXPECT_EQ(refused, dying.requests - before) << "what may have been done is not done again";
 }
 
 TEST_F(GatewayTest, ASilentReplicaIsGivenUp) {
   EXPECT_EQ(send("GET /serve/llm/wait").status, 504);
   back_.handler().release();
+}
+
+class GatewayLimits : public GatewayTest {
+ protected:
+  GatewayLimits()
+      : GatewayTest({.connect_timeout = std::chrono::milliseconds{200},
+                     .first_byte_timeout = std::chrono::seconds{8},
+                     .idle_timeout = std::chrono::milliseconds{400},
+                     .total_timeout = std::chrono::milliseconds{900},
+                     .max_model_body = 20}) {}
+  static void say(int socket, std::string_view text) {
+    [[maybe_unused]] const auto sent = ::send(socket, text.data(), text.size(), MSG_NOSIGNAL);
+  }
+  static void await_close(int socket) {
+    char byte = 0;
+    while (::recv(socket, &byte, 1, 0) > 0) {
+    }
+  }
+};
+
+TEST_F(GatewayLimits, WhoCannotBeConnectedToInTimeIsGivenUp) {
+  const int full = ::socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  ASSERT_EQ(::bind(full, reinterpret_cast<sockaddr*>(&address), size), 0);
+  ASSERT_EQ(::listen(full, 0), 0);
+  ASSERT_EQ(::getsockname(full, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  // Its queue has room for one that is not accepted; the kernel leaves the next without an answer.
+  const int first = ::socket(AF_INET, SOCK_STREAM, 0);
+  ASSERT_EQ(::connect(first, reinterpret_cast<sockaddr*>(&address), size), 0);
+  gateway_->set_routes({service({upstream("full", ntohs(address.sin_port))})});
+  const auto answer = send("GET /serve/llm/x", "Accept-Language: en\r\n\r\n");
+  EXPECT_EQ(answer.status, 503);
+  EXPECT_NE(answer.body.find("cannot be reached"), std::string::npos) << answer.body;
+  ::close(first);
+  ::close(full);
+}
+
+TEST_F(GatewayLimits, AnAnswerThatPausesForTooLongIsCutOff) {
+  OddUpstream pausing([](int socket) {
+    say(socket, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nabc");
+    await_close(socket);
+  });
+  gateway_->set_routes({service({upstream("a", pausing.port())})});
+  EXPECT_EQ(send("GET /serve/llm/x").status, 0);
+  EXPECT_EQ(pausing.requests, 1) << "its answer had begun";
+}
+
+TEST_F(GatewayLimits, AnAnswerThatTakesTooLongInAllIsCutOffUnlessItIsAStream) {
+  OddUpstream slow([](int socket) {
+    say(socket, "HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n");
+    for (int i = 0; i < 12; ++i, std::this_thread::sleep_for(std::chrono::milliseconds{150}))
+      say(socket, "x");
+  });
+  gateway_->set_routes({service({upstream("a", slow.port())})});
+  EXPECT_EQ(send("GET /serve/llm/x").status, 0);
+  OddUpstream streaming([](int socket) {
+    say(socket, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    for (int i = 0; i < 12; ++i, std::this_thread::sleep_for(std::chrono::milliseconds{150}))
+      say(socket, "1\r\nx\r\n");
+    say(socket, "0\r\n\r\n");
+  });
+  gateway_->set_routes({service({upstream("b", streaming.port())})});
+  EXPECT_EQ(send("GET /serve/llm/x").body, "xxxxxxxxxxxx");
+}
+
+TEST_F(GatewayLimits, AModelsRequestIsHeldInMemoryAndBounded) {
+  EXPECT_EQ(send("POST /v1/completions", "Content-Length: 15\r\n\r\n{\"model\":\"llm\"}").status, 200);
+  EXPECT_EQ(send("POST /v1/completions", "Content-Length: 21\r\n\r\n{\"model\":\"llm\"}      ").status, 413);
 }
 
 TEST_F(GatewayTest, TheUpstreamIsToldThatTheClientHasLeft) {

@@ -1,9 +1,53 @@
 #include "gateway/h2_call.h"
 
+#include <algorithm>
+#include <charconv>
+
 #include "http/parser.h"
 #include "http/url.h"
 
 namespace lathe::gateway {
+
+namespace {
+
+using std::chrono::nanoseconds;
+
+constexpr std::size_t kMostDigits = 8;
+constexpr std::pair<char, std::int64_t> kUnits[] = {{'n', 1},
+                                                    {'u', 1'000},
+                                                    {'m', 1'000'000},
+                                                    {'S', 1'000'000'000},
+                                                    {'M', 60'000'000'000},
+                                                    {'H', 3'600'000'000'000}};
+constexpr nanoseconds kLongestTimeout = std::chrono::hours{24 * 365};
+
+/// Messages are percent-encoded UTF-8.
+H2Fields failure_trailers(const http::Request& head, const Error& error) {
+  return {{"grpc-status", std::to_string(grpc_status_of(error.code))},
+          {"grpc-message", http::percent_encode(error.describe(head.language), " !\"#$&'()*+,/:;<=>?@[]")}};
+}
+
+}  // namespace
+
+std::optional<nanoseconds> grpc_timeout(std::string_view text) {
+  if (text.size() < 2 || text.size() > kMostDigits + 1) return std::nullopt;
+  std::int64_t count = 0;
+  const char* const digits_end = text.data() + text.size() - 1;
+  const auto [end, error] = std::from_chars(text.data(), digits_end, count);
+  if (error != std::errc{} || end != digits_end || count < 0) return std::nullopt;
+  for (const auto& [unit, nanos] : kUnits)
+    if (unit == text.back()) return nanoseconds{std::min(count, kLongestTimeout.count() / nanos) * nanos};
+  return std::nullopt;
+}
+
+std::string grpc_timeout_text(nanoseconds time) {
+  std::string out;
+  for (const auto& [unit, nanos] : kUnits) {
+    out = std::to_string(std::max<std::int64_t>(time.count() / nanos, 0));
+    if (out.size() <= kMostDigits) return out += unit;
+  }
+  return out.substr(0, kMostDigits) + 'H';
+}
 
 bool is_grpc(const http::Request& head) {
   return head.headers.get("content-type").starts_with("application/grpc");
@@ -48,24 +92,25 @@ H2Fields failure_fields(const http::Request& head, const Error& error) {
     if (error.code == Code::unavailable) out.emplace_back("retry-after", "1");
     return out;
   }
-  // Messages are percent-encoded UTF-8.
-  return {{":status", "200"},
-          {"content-type", "application/grpc"},
-          {"grpc-status", std::to_string(grpc_status_of(error.code))},
-          {"grpc-message", http::percent_encode(error.describe(head.language), " !\"#$&'()*+,/:;<=>?@[]")},
-          {"x-request-id", head.id}};
+  H2Fields out{{":status", "200"}, {"content-type", "application/grpc"}, {"x-request-id", head.id}};
+  for (auto& field : failure_trailers(head, error)) out.push_back(std::move(field));
+  return out;
 }
 
 void H2Call::fail(const Error& error) {
-  if (!front) return;
-  if (answered) {
-    front->reset(front_stream, NGHTTP2_INTERNAL_ERROR);
-    return;
-  }
-  answered = true;
-  status = is_grpc(head) ? 200 : http_status(error.code);
+  if (!front || down.ended) return;
+  down.ended = true;
   grpc_status = grpc_status_of(error.code);
-  front->submit_answer(front_stream, failure_fields(head, error), false);
+  if (!answered) {
+    answered = true;
+    status = is_grpc(head) ? 200 : http_status(error.code);
+    front->submit_answer(front_stream, failure_fields(head, error), false);
+  } else if (is_grpc(head)) {
+    down.trailers = failure_trailers(head, error);
+    front->resume(front_stream);
+  } else {
+    front->reset(front_stream, NGHTTP2_INTERNAL_ERROR);
+  }
 }
 
 }  // namespace lathe::gateway

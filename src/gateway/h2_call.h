@@ -1,7 +1,10 @@
 #pragma once
 
+#include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "gateway/h2_session.h"
 #include "gateway/routes.h"
@@ -45,6 +48,8 @@ struct H2Call {
   Moment began{};
   int status = 0, grpc_status = -1;  ///< as told to the client
   std::string note;                  ///< for the access log
+  Moment last = Moment::max();       ///< the client's own deadline
+  http::Loop::TimerId timer{};       ///< for it
 
   // By the upstream's.
   H2Session* back = nullptr;
@@ -56,12 +61,17 @@ struct H2Call {
   Moment deadline = Moment::max();
 
   bool left() const { return front == nullptr; }
-  /// Ends the call towards the client with this error, as far as there is still one.
+  bool over() const { return left() || down.ended; }  ///< nobody waits for an answer
+  /// Ends the call towards the client with this error, as far as there is still one and it has not ended.
   void fail(const Error& error);
 };
 
 /// The answer of a call that fails at the gateway: in gRPC's form where it asked so, as HTTP else.
 H2Fields failure_fields(const http::Request& head, const Error& error);
+/// What `grpc-timeout` says; nothing where there is none, or it is malformed.
+std::optional<std::chrono::nanoseconds> grpc_timeout(std::string_view text);
+/// The same time as `grpc-timeout`, as exactly as eight digits can say it.
+std::string grpc_timeout_text(std::chrono::nanoseconds time);
 /// https://grpc.github.io/grpc/core/md_doc_statuscodes.html
 int grpc_status_of(Code code);
 bool is_grpc(const http::Request& head);

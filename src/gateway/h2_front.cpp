@@ -47,12 +47,7 @@ http::Task<> H2Front::serve() {
   });
   co_await read_all({});
   // What is still under way has nobody to go to.
-  for (const auto& [stream, call] : std::exchange(calls_, {})) {
-    call->front = nullptr;
-    if (call->when_left) std::exchange(call->when_left, nullptr)();
-    if (call->back) call->back->reset(call->back_stream, NGHTTP2_CANCEL);
-    log(*call);
-  }
+  for (const auto& [stream, call] : std::exchange(calls_, {})) part_with(*call);
   close();
   struct Join {
     H2Front& self;
@@ -125,10 +120,25 @@ void H2Front::on_headers(int stream, bool first, bool end) {
   const auto target = http::parse_target(head.raw_target);
   if (!target.ok()) return call->fail(target.error());
   head.path = target->path;
+  set_deadline(call);
   ++running_;
   loop().spawn(place(call), [this](const std::exception_ptr& bug) {
     if (bug) log::error("a call ended by a bug");
     finish_one();
+  });
+}
+
+/// The caller's `grpc-timeout` counts from here: for waiting and connecting too.
+void H2Front::set_deadline(const std::shared_ptr<H2Call>& call) {
+  const auto timeout = grpc_timeout(call->head.headers.get("grpc-timeout"));
+  if (!timeout) return;
+  call->last = call->began + *timeout;
+  call->timer = loop().call_at(call->last, [weak = std::weak_ptr(call)] {
+    const auto call = weak.lock();
+    if (!call) return;
+    call->fail({Code::deadline_exceeded, {"已过调用的期限", "the call's deadline has passed"}});
+    if (call->when_left) std::exchange(call->when_left, nullptr)();
+    if (call->back) call->back->reset(call->back_stream, NGHTTP2_CANCEL);
   });
 }
 
@@ -146,7 +156,7 @@ http::Task<Result<void>> H2Front::try_place(std::shared_ptr<H2Call> call) {
               .caller = *caller,
               .loop = loop(),
               .when_left = [call](std::function<void()> then) {
-                if (then && call->left()) return then();
+                if (then && call->over()) return then();
                 call->when_left = std::move(then);
               }};
   Error last{Code::unavailable, {"服务实例无法连接", "the replica cannot be reached"}};
@@ -159,7 +169,7 @@ http::Task<Result<void>> H2Front::try_place(std::shared_ptr<H2Call> call) {
     quest.failed = place->lease.get();
     const auto upstream = loop().local<H2Pool>().get(*place->lease.get(), options_);
     const bool reached = upstream && co_await upstream->connected();
-    if (call->left()) co_return Error{Code::cancelled, {"客户端已断开", "the client has left"}};
+    if (call->over()) co_return Error{Code::cancelled, {"客户端已断开", "the client has left"}};
     std::string path = place->path;
     while (path.ends_with('/')) path.pop_back();
     path += named.path;
@@ -197,15 +207,20 @@ void H2Front::on_data_end(int stream) {
   if (call->back) call->back->resume(call->back_stream);
 }
 
+void H2Front::part_with(H2Call& call) {
+  call.front = nullptr;
+  loop().cancel(call.timer);
+  if (call.when_left) std::exchange(call.when_left, nullptr)();
+  if (call.back) call.back->reset(call.back_stream, NGHTTP2_CANCEL);
+  log(call);
+}
+
 void H2Front::on_closed(int stream, std::uint32_t) {
   const auto it = calls_.find(stream);
   if (it == calls_.end()) return;
   const auto call = std::move(it->second);
   calls_.erase(it);
-  call->front = nullptr;
-  if (call->when_left) std::exchange(call->when_left, nullptr)();
-  if (call->back) call->back->reset(call->back_stream, NGHTTP2_CANCEL);
-  log(*call);
+  part_with(*call);
   if (!calls_.empty()) return;
   if (client_.gone())
     close();

@@ -21,6 +21,8 @@ class H2Front final : public H2Session {
   http::Task<> place(std::shared_ptr<H2Call> call);
   http::Task<Result<void>> try_place(std::shared_ptr<H2Call> call);
   void finish_one();
+  void set_deadline(const std::shared_ptr<H2Call>& call);
+  void part_with(H2Call& call);
   void log(const H2Call& call) const;
 
   http::Task<std::size_t> receive(std::span<char> into) override;

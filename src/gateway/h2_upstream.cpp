@@ -108,7 +108,10 @@ bool H2Upstream::take(const std::shared_ptr<H2Call>& call, const std::string& pa
   H2Fields fields{
       {":method", call->head.method_text}, {":scheme", "http"}, {":path", path}, {":authority", authority_}};
   for (const auto& [name, value] : call->head.headers.list())
-    if (!is_withheld(name)) fields.emplace_back(name, value);
+    if (!is_withheld(name) && (name != "grpc-timeout" || call->last == Moment::max()))
+      fields.emplace_back(name, value);
+  if (call->last != Moment::max())
+    fields.emplace_back("grpc-timeout", grpc_timeout_text(call->last - Moment::clock::now()));
   fields.emplace_back("x-forwarded-for", call->head.peer);
   fields.emplace_back("x-request-id", call->head.id);
   const bool with_body = !(call->up.ended && call->up.empty());
@@ -116,9 +119,18 @@ bool H2Upstream::take(const std::shared_ptr<H2Call>& call, const std::string& pa
   if (stream < 0) return false;
   call->back = this;
   call->back_stream = stream;
-  call->deadline = loop().now() + options_.first_byte_timeout;
+  expect_more(*call);
   calls_[stream] = call;
   return true;
+}
+
+/// Whose request is whole waits for the first byte of its answer; a conversation goes on as long as either
+/// side says something.
+void H2Upstream::expect_more(H2Call& call) const {
+  const bool waits = !call.answered && call.up.ended && call.up.empty();
+  call.deadline = loop().now() + (waits ? options_.first_byte_timeout : options_.idle_timeout);
+  if (waits && options_.total_timeout.count() > 0)
+    call.deadline = std::min(call.deadline, call.lease.since() + options_.total_timeout);
 }
 
 void H2Upstream::cancel(H2Call& call) {
@@ -184,8 +196,8 @@ void H2Upstream::pass_answer(H2Call& call, bool end) {
   if (status < 200) return;  // between the gateway and the upstream
   call.lease.begins_answer();
   if (status >= 500) call.lease->failures.fetch_add(1, std::memory_order_relaxed);
-  call.deadline = loop().now() + options_.idle_timeout;
   call.answered = true;
+  expect_more(call);
   call.status = status;
   call.down.ended = end;
   std::erase_if(call.collected, [](const auto& field) { return field.first == "x-request-id"; });
@@ -196,7 +208,7 @@ void H2Upstream::pass_answer(H2Call& call, bool end) {
 void H2Upstream::on_data(int stream, std::string_view bytes) {
   H2Call* call = find(stream);
   if (!call) return;
-  call->deadline = loop().now() + options_.idle_timeout;
+  expect_more(*call);
   call->lease->bytes_out.fetch_add(bytes.size(), std::memory_order_relaxed);
   call->down.add(bytes);
   if (call->front) call->front->resume(call->front_stream);
@@ -209,7 +221,7 @@ void H2Upstream::on_data_end(int stream) {
   if (call->front) call->front->resume(call->front_stream);
 }
 
-void H2Upstream::on_closed(int stream, std::uint32_t error_code) {
+void H2Upstream::on_closed(int stream, std::uint32_t) {
   const auto it = calls_.find(stream);
   if (it == calls_.end()) return;
   const auto call = std::move(it->second);
@@ -218,9 +230,7 @@ void H2Upstream::on_closed(int stream, std::uint32_t error_code) {
   // grpc-status: UNKNOWN, INTERNAL, UNAVAILABLE, DATA_LOSS are the server's own.
   for (const int failure : {2, 13, 14, 15})
     if (call->grpc_status == failure) call->lease->failures.fetch_add(1, std::memory_order_relaxed);
-  if (error_code != NGHTTP2_NO_ERROR || !call->down.ended) {
-    if (!call->left()) end(*call, unreachable());
-  }
+  if (!call->over()) end(*call, unreachable());
   call->lease = Lease();
 }
 
@@ -230,7 +240,9 @@ H2Session::Source H2Upstream::on_source(int stream, std::span<char> into) {
   const std::size_t size = call->up.take(into);
   if (size > 0 && call->front) call->front->consumed(call->front_stream, size);
   call->lease->bytes_in.fetch_add(size, std::memory_order_relaxed);
-  return {.bytes = size, .end = call->up.ended && call->up.empty()};
+  const bool end = call->up.ended && call->up.empty();
+  if (size > 0 || end) expect_more(*call);
+  return {.bytes = size, .end = end};
 }
 
 std::shared_ptr<H2Upstream> H2Pool::get(const Target& target, const Options& options) {

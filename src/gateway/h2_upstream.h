@@ -30,6 +30,7 @@ class H2Upstream final : public H2Session, public std::enable_shared_from_this<H
   http::Task<> serve();
   void sweep();
   void end(H2Call& call, const Error& error);
+  void expect_more(H2Call& call) const;
   void pass_answer(H2Call& call, bool end);
   H2Call* find(int stream);
 

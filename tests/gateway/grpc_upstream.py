@@ -34,6 +34,13 @@ def chat(requests, context):
         yield one.upper()
 
 
+def sleep(request, context):
+    """Answers what it knew of the call's deadline, after so many seconds."""
+    remaining = context.time_remaining()
+    time.sleep(float(request))
+    return b"%f" % remaining
+
+
 ENDED = []
 
 
@@ -55,6 +62,7 @@ server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("test.Echo
     "Count": grpc.unary_stream_rpc_method_handler(count),
     "Total": grpc.stream_unary_rpc_method_handler(total),
     "Chat": grpc.stream_stream_rpc_method_handler(chat),
+    "Sleep": grpc.unary_unary_rpc_method_handler(sleep),
     "Follow": grpc.unary_stream_rpc_method_handler(follow),
     "Ended": grpc.unary_unary_rpc_method_handler(ended),
 }),))

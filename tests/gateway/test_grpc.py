@@ -1,5 +1,8 @@
 """gRPC from a real client through the gateway to a real server, and back."""
 
+import struct
+import subprocess
+import tempfile
 import threading
 import time
 from concurrent import futures
@@ -13,7 +16,7 @@ import lathe
 
 @pytest.fixture(scope="module")
 def serving():
-    with lathe.Server() as server:
+    with lathe.Server(config={"gateway": {"firstByteTimeout": "2s"}}) as server:
         service, _ = deployed.deploy(server, "speech", deployed.python_command("grpc_upstream.py"), method="grpc")
         yield server
         deployed.stop(server, service)
@@ -115,6 +118,82 @@ def test_a_slow_reader_slows_its_writer_and_nobody_else(serving, channel, metada
     assert channel.unary_unary("/test.Echo/Echo")(b"quick", metadata=metadata, timeout=10) == b"quick"
     assert grown < 50_000, f"{grown} kB"
     assert sum(1 for _ in slow) == 999
+
+
+def ask(server, path, message=b"", timeout=None, service="speech"):
+    """One call by curl, which keeps no deadline itself: the header fields and trailers of the answer."""
+    with tempfile.NamedTemporaryFile() as body:
+        body.write(struct.pack(">BI", 0, len(message)) + message)
+        body.flush()
+        fields = ["content-type: application/grpc", "te: trailers", f"lathe-service: {service}",
+                  f"authorization: Bearer {server.admin.token}"]
+        if timeout:
+            fields.append(f"grpc-timeout: {timeout}")
+        out = subprocess.run(["curl", "-s", "--http2-prior-knowledge", "-m", "20", "-D", "-", "-o", "/dev/null",
+                              *[word for field in fields for word in ("-H", field)], "--data-binary", f"@{body.name}",
+                              server.url + path], capture_output=True, text=True, check=True).stdout
+    return dict(line.split(": ", 1) for line in out.splitlines() if ": " in line)
+
+
+def test_a_calls_deadline_is_kept_and_passed_on(serving, channel, metadata):
+    sleep = channel.unary_unary("/test.Echo/Sleep")
+    assert 5 < float(sleep(b"0", metadata=metadata, timeout=10)) < 11  # clients round it up
+    assert float(sleep(b"0", metadata=metadata)) > 1e9
+    began = time.monotonic()
+    assert ask(serving, "/test.Echo/Sleep", b"1.9", timeout="300m")["grpc-status"] == "4"
+    assert time.monotonic() - began < 1.8
+    # An answer that has begun ends with the status too.
+    assert ask(serving, "/test.Echo/Follow", timeout="500m")["grpc-status"] == "4"
+    assert ask(serving, "/test.Echo/Echo", b"x", timeout="10S")["grpc-status"] == "0"
+
+
+def test_a_deadline_counts_while_a_call_waits_for_a_replica(serving):
+    made = serving.admin.post("/model/modelServer/createModelInferenceServer", {
+        "modelServer": {"name": "never"},
+        "modelServerVersions": [{"command": "exec sleep 1000 # $PORT", "cpu": 1, "memory": 1, "image": "host", "rate": 100,
+                                 "predictMinReplicas": 1, "predictMaxReplicas": 1, "reqMethod": "grpc"}]})
+    assert ask(serving, "/test.Echo/Echo", b"x", timeout="300m", service="never")["grpc-status"] == "4"
+    deployed.stop(serving, made.payload["id"])
+
+
+def test_who_sets_no_deadline_waits_as_long_as_the_gateway_does(channel, metadata):
+    with pytest.raises(grpc.RpcError) as error:
+        channel.unary_unary("/test.Echo/Sleep")(b"6", metadata=[*metadata, ("accept-language", "en")])
+    assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED and "in time" in error.value.details()
+
+
+def test_a_conversation_may_be_slower_than_a_first_byte(channel, metadata):
+    def speak():
+        for _ in range(7):
+            time.sleep(0.5)
+            yield b"x"
+
+    assert channel.stream_unary("/test.Echo/Total")(speak(), metadata=metadata) == b"7"
+
+
+def test_calls_over_tls(tmp_path):
+    """HTTP/2 is agreed upon by ALPN; an HTTP/1.1 client of the same port is answered in HTTP/1.1."""
+    certificate, key = str(tmp_path / "cert.pem"), str(tmp_path / "key.pem")
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                    "-keyout", key, "-out", certificate, "-days", "2", "-subj", "/CN=localhost",
+                    "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, capture_output=True)
+    with lathe.Server(config={"tls": {"certificate": certificate, "key": key}}) as server:
+        service, _ = deployed.deploy(server, "speech", deployed.python_command("grpc_upstream.py"), method="grpc")
+        metadata = [("authorization", f"Bearer {server.admin.token}"), ("lathe-service", "speech")]
+        with open(certificate, "rb") as trusted:
+            credentials = grpc.ssl_channel_credentials(trusted.read())
+        with grpc.secure_channel(f"{server.admin.host}:{server.admin.port}", credentials) as channel:
+            echo = channel.unary_unary("/test.Echo/Echo")
+            for size in (0, 1, 3_000_000):
+                assert echo(b"x" * size, metadata=metadata, timeout=20) == b"x" * size
+            got = list(channel.unary_stream("/test.Echo/Count")(b"500 5000", metadata=metadata, timeout=30))
+            assert len(got) == 500 and all(len(one) == 5000 for one in got)
+            said = channel.stream_stream("/test.Echo/Chat")(iter([b"a", b"b"]), metadata=metadata, timeout=20)
+            assert list(said) == [b"A", b"B"]
+            with pytest.raises(grpc.RpcError) as error:
+                echo(b"", metadata=metadata[1:], timeout=10)
+            assert error.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        deployed.stop(server, service)
 
 
 def test_many_calls_at_once(serving, metadata):

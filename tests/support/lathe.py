@@ -16,6 +16,7 @@ import pathlib
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -125,11 +126,13 @@ class Answer:
 
 
 class Client:
-    """One caller. Knows its token; every request is a connection of its own, so threads may share it."""
+    """One caller. Knows its token; every request is a connection of its own, so threads may share it. `authority`:
+    the PEM file that an HTTPS server's certificate is checked with."""
 
-    def __init__(self, url, token=None, language="en"):
+    def __init__(self, url, token=None, language="en", authority=None):
         parts = urllib.parse.urlsplit(url)
         self.url = url
+        self.authority = authority
         self.host, self.port = parts.hostname, parts.port
         self.token = token
         self.language = language
@@ -142,7 +145,13 @@ class Client:
         return self
 
     def with_token(self, token):
-        return Client(self.url, token, self.language)
+        return Client(self.url, token, self.language, self.authority)
+
+    def connection(self, timeout):
+        if self.authority:
+            context = ssl.create_default_context(cafile=self.authority)
+            return http.client.HTTPSConnection(self.host, self.port, timeout=timeout, context=context)
+        return http.client.HTTPConnection(self.host, self.port, timeout=timeout)
 
     def request(self, method, path, body=None, headers=None, query=None, timeout=60):
         """`body`: bytes, str, a file, an iterable of bytes (chunked), or None."""
@@ -154,7 +163,7 @@ class Client:
             path += ("&" if "?" in path else "?") + urllib.parse.urlencode(query)
         if isinstance(body, str):
             body = body.encode()
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        connection = self.connection(timeout)
         try:
             connection.request(method, path, body, sent)
             response = connection.getresponse()
@@ -167,7 +176,7 @@ class Client:
         sent = {**({"Accept-Language": self.language} if self.language else {}), **(headers or {})}
         if self.token:
             sent["Authorization"] = f"Bearer {self.token}"
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout)
+        connection = self.connection(timeout)
         connection.request(method, path, body, sent)
         return connection, connection.getresponse()
 
@@ -293,7 +302,7 @@ class Server:
         self.url = ready.read_text().strip()
         if self._admin:
             # The session outlives the server; only the port is new.
-            self._admin.__dict__.update(Client(self.url, self._admin.token).__dict__,
+            self._admin.__dict__.update(self.client(self._admin.token).__dict__,
                                         id=self._admin.id, name=self._admin.name, role=self._admin.role)
         return self
 
@@ -332,7 +341,7 @@ class Server:
 
     def client(self, token=None):
         """A caller that is not logged in (or has this token)."""
-        return Client(self.url, token)
+        return Client(self.url, token, authority=(self.config or {}).get("tls", {}).get("certificate"))
 
     @property
     def admin(self):
