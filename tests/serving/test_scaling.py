@@ -40,8 +40,8 @@ def test_to_zero_and_back_with_every_decision_told(user):
         overheads.append(total - own)
         print(f"from zero: {total * 1000:.0f} ms, of which the model's own start took {own * 1000:.0f} ms: "
               f"{overheads[-1] * 1000:.0f} ms added")
-    # The goal is 200 ms on an idle machine; on a busy one nothing can be promised.
-    assert min(overheads) < 5
+    # The goal is 200 ms (bench/wake); a busy machine gets some more.
+    assert min(overheads) < 1
 
     service.wait_status("Sleeping")
     scaled = [(e["reason"], e["replicasBefore"], e["replicasAfter"]) for e in service.events("scale")]
