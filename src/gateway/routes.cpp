@@ -147,12 +147,18 @@ std::shared_ptr<Service> Registry::make(ServiceRoute route, const Table& before)
   return made;
 }
 
+void Registry::publish(std::shared_ptr<const Table> next) {
+  // What was there before ends with the parameter, after the lock.
+  const std::scoped_lock lock(table_mutex_);
+  table_.swap(next);
+}
+
 std::shared_ptr<const Table> Registry::set(std::vector<ServiceRoute> services) {
   std::vector<std::string> drained;
   std::shared_ptr<Table> next = std::make_shared<Table>();
   {
     const std::scoped_lock lock(mutex_);
-    const auto before = table_.load();
+    const auto before = table();
     // From here a request that still holds the old table finds every choice stale and looks again, so what
     // the new table lacks gets nothing more. Nobody waits long: the new one is there in microseconds.
     for (const auto& [name, service] : before->services_) service->retire();
@@ -169,7 +175,7 @@ std::shared_ptr<const Table> Registry::set(std::vector<ServiceRoute> services) {
     std::erase_if(states_, [&](const auto& one) {
       return !known.contains(one.first) && one.second->queued.now() == 0;
     });
-    table_.store(next);
+    publish(next);
   }
   tell(drained);
   return next;
@@ -180,7 +186,7 @@ std::shared_ptr<const Table> Registry::set_one(ServiceRoute service) {
   std::shared_ptr<Table> next;
   {
     const std::scoped_lock lock(mutex_);
-    const auto before = table_.load();
+    const auto before = table();
     next = std::make_shared<Table>(*before);
     std::set<std::string> ids;  // its own, and that of a deleted one whose name it has
     std::erase_if(next->services_, [&](const auto& one) {
@@ -199,7 +205,7 @@ std::shared_ptr<const Table> Registry::set_one(ServiceRoute service) {
     drained = drain([&](const Target& target) {
       return ids.contains(target.service_id) && !routed.contains(target.upstream.id);
     });
-    table_.store(next);
+    publish(next);
   }
   tell(drained);
   return next;
@@ -264,8 +270,8 @@ Load Registry::load() const {
   Load out;
   out.at = std::chrono::steady_clock::now();
   std::map<std::string, VersionCounters> versions;
-  const auto table = table_.load();
-  for (const auto& [name, service] : table->services()) {
+  const auto now = table();
+  for (const auto& [name, service] : now->services()) {
     const ServiceState& state = *service->state();
     out.services.push_back({state.id, state.queued.now(), state.queued_total.load(), state.refused.load(),
                             state.queued.seconds(out.at)});

@@ -106,7 +106,10 @@ class Registry {
   std::shared_ptr<const Table> set(std::vector<ServiceRoute> services);
   /// The same for the upstreams of this service, by its id.
   std::shared_ptr<const Table> set_one(ServiceRoute service);
-  std::shared_ptr<const Table> table() const { return table_.load(std::memory_order_acquire); }
+  std::shared_ptr<const Table> table() const {
+    const std::scoped_lock lock(table_mutex_);
+    return table_;
+  }
   Load load() const;
   Activity activity(const std::string& upstream_id) const;
   /// Set before the first lease. Called from wherever the last lease ends.
@@ -115,6 +118,7 @@ class Registry {
  private:
   friend class Lease;
   void ended(Target& target);
+  void publish(std::shared_ptr<const Table> next);
   std::shared_ptr<Target> target_for(const ServiceRoute& service, const VersionRoute& version,
                                      const Upstream& upstream);
   /// Drains the targets for which `leaves` is true. Gives back the ids of those that had no request.
@@ -126,7 +130,10 @@ class Registry {
 
   std::function<void(const std::string&)> drained_;
   mutable std::mutex mutex_;
-  std::atomic<std::shared_ptr<const Table>> table_{std::make_shared<const Table>()};
+  // libstdc++ 12 unlocks an atomic shared_ptr that was read without a release: on some processors a reader
+  // then finds one table's address with another's reference count.
+  mutable std::mutex table_mutex_;  ///< held for the pointer's copy alone
+  std::shared_ptr<const Table> table_ = std::make_shared<const Table>();
   std::map<std::string, std::shared_ptr<Target>> targets_;  ///< by id
   /// Upstreams no longer routed to; of one id there may be several, where its address changed.
   std::vector<std::shared_ptr<Target>> draining_;

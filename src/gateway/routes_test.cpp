@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <atomic>
+#include <thread>
+
 namespace lathe::gateway {
 namespace {
 
@@ -146,6 +149,18 @@ TEST_F(Routes, AnOldTableGivesNothingOnceThereIsANewOne) {
   const auto old = registry_.table();
   set({{100, 1}});
   EXPECT_EQ(choose(*old->find("llm")).kind, Service::Choice::Kind::stale);
+}
+
+TEST_F(Routes, TablesAreReadWhileTheyAreReplaced) {
+  std::atomic<bool> over{false};
+  std::vector<std::thread> readers;
+  for (int i = 0; i < 2; ++i)
+    readers.emplace_back([&] {
+      while (!over) EXPECT_LE(registry_.table()->services().size(), 1u);
+    });
+  for (int i = 0; i < 1000; ++i) set({{100, 1 + i % 2}});
+  over = true;
+  for (auto& reader : readers) reader.join();
 }
 
 TEST(Level, IntegratesOverTime) {
