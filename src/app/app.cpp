@@ -291,6 +291,7 @@ bool App::ready() {
 }
 
 Result<void> App::start() {
+  TRY(images_->start());
   TRY(models_->start());
   TRY(jobs_->start());
   serving_->start();

@@ -98,8 +98,12 @@ class Images : public quotas::StorageSource {
   /// Everybody has told their uses: what no tag leads to is removed, in its time, from here on.
   virtual void uses_are_told() = 0;
   /// Called on an import's thread when an image has become ready or its import has failed, so that who waits
-  /// for it looks again.
+  /// for it looks again. Said before `start`.
   virtual void on_change(std::function<void(std::string_view image_id)> changed) = 0;
+
+  /// Begins the imports, those that were under way again: they ask the quotas' sources and call those who
+  /// wait, who must all be known by then.
+  virtual Result<void> start() = 0;
 
   /// The OCI registry at /v2/ (https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md), for
   /// http::Mounts. Must end before the Images.

@@ -81,11 +81,11 @@ Result<std::unique_ptr<Images>> Images::open(db::Database& db, accounts::Account
                                              files::Files& files, accounts::Audit& audit, IdSource& ids,
                                              const Clock& clock, Options options) {
   auto images = std::make_unique<ImagesService>(db, accounts, files, audit, ids, clock, std::move(options));
-  TRY(images->start());
+  TRY(images->construct());
   return std::unique_ptr<Images>(std::move(images));
 }
 
-Result<void> ImagesService::start() {
+Result<void> ImagesService::construct() {
   store_ = TRY(BlobStore::open(options_.store_directory));
   uploads_ = TRY(Uploads::open(db_, files_, *store_, ids_, clock_));
   sweeper_ = std::make_unique<Sweeper>(db_, *store_, clock_, options_);
@@ -94,7 +94,6 @@ Result<void> ImagesService::start() {
   importer_ = std::make_unique<Importer>(db_, files_, *store_, *uploads_, clock_, options_);
   importer_->on_unused([this](const std::vector<std::string>& digests) { sweeper_->collect(digests); });
   importer_->on_change([this](std::string_view image_id) { changed(image_id); });
-  TRY(importer_->start());
   accounts_.guard_deletion([](db::Transaction& tx, std::string_view user_id) -> Result<void> {
     if (!store::has_images(tx, user_id)) return {};
     return Error{Code::failed_precondition,

@@ -27,7 +27,7 @@ class ImagesService final : public Images {
         ids_(ids),
         clock_(clock),
         options_(std::move(options)) {}
-  Result<void> start();
+  Result<void> construct();
 
   Result<ImageRef> resolve(std::string_view user_id, bool admin, std::string_view text,
                            std::string_view field) override;
@@ -38,6 +38,7 @@ class ImagesService final : public Images {
   void add_uses(Uses uses) override { sweeper_->keep(std::move(uses)); }
   void uses_are_told() override { sweeper_->uses_are_told(); }
   void on_change(std::function<void(std::string_view)> changed) override { changed_ = std::move(changed); }
+  Result<void> start() override { return importer_->start(); }
   quotas::Storage storage_of(db::Transaction& tx, std::string_view user_id) override {
     return store::storage_of(tx, user_id);
   }

@@ -124,6 +124,7 @@ class ImagesTest : public ::testing::Test {
                 if (id != in_use_) return {};
                 return Error{Code::failed_precondition, {"使用中", "in use"}};
               });
+          EXPECT_TRUE(!imports_ || images_->start().ok());
         },
         [this] { images_.reset(); });
   }
@@ -182,6 +183,7 @@ class ImagesTest : public ::testing::Test {
   Platform p_;
   std::unique_ptr<Images> images_;
   std::string in_use_;
+  bool imports_ = true;
   const std::vector<std::string> layers_{std::string(5000, 'a'), std::string(70'000, 'b')};
 };
 
@@ -259,6 +261,22 @@ TEST_F(ImagesTest, ImportsWhatDockerSaves) {
   EXPECT_EQ(imported("zjm/a", tar(docker_archive(layers_, config)), "2.0").at("tagNum"), 2);
   EXPECT_EQ(blob_count(), 4U);
   EXPECT_EQ(used().bytes, before.bytes);
+}
+
+TEST_F(ImagesTest, UnfinishedImportsGoOnOnceEverybodyListens) {
+  imports_ = false;
+  p_.start();
+  EXPECT_EQ(p_.upload("2", {{"file", "a.tar", tar(docker_archive(layers_, config_of(layers_)))}}).status,
+            200);
+  EXPECT_EQ(import(create("a")).status, 200);
+  p_.start();
+  EXPECT_EQ(row("a").at("imageStatus"), 2);
+  std::atomic<int> changes{0};
+  images_->on_change([&](std::string_view) { ++changes; });
+  ASSERT_TRUE(images_->start().ok());
+  EXPECT_EQ(ended("a").at("imageStatus"), 1);
+  images_.reset();  // the end of its threads
+  EXPECT_EQ(changes, 1);
 }
 
 TEST_F(ImagesTest, ImportsOciArchivesAndPackedOnes) {
