@@ -163,11 +163,11 @@ class ModelsTest : public ::testing::Test {
   Platform platform_;
   FakeOutputs outputs_;
   std::unique_ptr<FakeImages> images_;
-  std::unique_ptr<Models> models_;
   std::mutex mutex_;
   std::condition_variable changed_;
   std::string in_use_;
   bool started_ = true;
+  std::unique_ptr<Models> models_;  // its threads tell of changes until it ends
 };
 
 TEST_F(ModelsTest, TheDocumentedExampleAsItIsWritten) {
