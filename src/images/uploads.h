@@ -1,5 +1,6 @@
 #pragma once
 
+#include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -77,6 +78,7 @@ class Uploads {
   const Clock& clock_;
   Directory folder_;
   std::mutex mutex_;
+  std::condition_variable freed_;
   std::map<std::string, std::shared_ptr<State>, std::less<>> known_;
 };
 
