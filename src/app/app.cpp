@@ -47,6 +47,9 @@ Result<std::unique_ptr<App>> App::open(const Config& config) {
 App::~App() {
   // Hints come on the engine's own thread, and the engine outlives those who listen.
   run_listeners_.close();
+  // These ask some that end before they do: services hold resources, models take storage.
+  if (jobs_) jobs_->stop();
+  if (images_) images_->stop();
 }
 
 Result<void> App::construct() {

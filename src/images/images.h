@@ -104,6 +104,8 @@ class Images : public quotas::StorageSource {
   /// Begins the imports, those that were under way again: they ask the quotas' sources and call those who
   /// wait, who must all be known by then.
   virtual Result<void> start() = 0;
+  /// Ends them. Before the quotas' sources end.
+  virtual void stop() = 0;
 
   /// The OCI registry at /v2/ (https://github.com/opencontainers/distribution-spec/blob/v1.1.0/spec.md), for
   /// http::Mounts. Must end before the Images.

@@ -39,6 +39,7 @@ class ImagesService final : public Images {
   void uses_are_told() override { sweeper_->uses_are_told(); }
   void on_change(std::function<void(std::string_view)> changed) override { changed_ = std::move(changed); }
   Result<void> start() override { return importer_->start(); }
+  void stop() override { importer_->stop(); }
   quotas::Storage storage_of(db::Transaction& tx, std::string_view user_id) override {
     return store::storage_of(tx, user_id);
   }

@@ -11,12 +11,17 @@
 namespace lathe::images {
 
 Importer::~Importer() {
+  stop();
+}
+
+void Importer::stop() {
   {
     std::lock_guard lock(mutex_);
     stop_ = true;
   }
   wake_.notify_all();
   for (auto& thread : threads_) thread.join();
+  threads_.clear();
 }
 
 Result<void> Importer::start() {

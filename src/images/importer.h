@@ -35,6 +35,8 @@ class Importer {
 
   /// Takes up what was not finished, and starts the threads.
   Result<void> start();
+  /// Ends them: what is under way begins again at the next start.
+  void stop();
   /// The credentials of a pull are forgotten at its end.
   void add(const store::ImportRow& row, pull::Credentials credentials = {});
   /// Ends the imports of an image that is being deleted.

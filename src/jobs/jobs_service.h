@@ -30,6 +30,8 @@ class Jobs : public quotas::UsageSource, public models::TrainingOutputs {
 
   /// Adopts what runs and begins to start what waits.
   virtual Result<void> start() = 0;
+  /// Decides nothing any more. Before those end that it asks: the sources of add_holdings.
+  virtual void stop() = 0;
 
   struct Figures {
     std::size_t queued = 0, active = 0;

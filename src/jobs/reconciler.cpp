@@ -32,6 +32,10 @@ Reconciler::Reconciler(const Platform& platform, const Launcher& launcher, Board
       first_pause_(first_pause) {}
 
 Reconciler::~Reconciler() {
+  stop();
+}
+
+void Reconciler::stop() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;

@@ -46,6 +46,8 @@ class Reconciler {
   /// Adopts what runs, clears up what nobody knows any more, and begins. Blocks until everything that holds
   /// resources is on the board; the queue, which may be long, is read by the thread before it admits anyone.
   Result<void> start();
+  /// Ends its thread.
+  void stop();
 
   // Hints. Safe from any thread.
   /// Somebody may start: a job was queued, something ended, a quota or an import changed.

@@ -20,6 +20,7 @@ class Service final : public Jobs {
   void wake() override { reconciler_.wake(); }
   void run_changed(const std::string& run_id) override { reconciler_.run_changed(run_id); }
   Result<void> start() override;
+  void stop() override { reconciler_.stop(); }
   Figures figures() const override;
   void add_routes(http::Api& api) override;
 

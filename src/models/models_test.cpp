@@ -49,6 +49,7 @@ class FakeImages final : public images::Images {
   void uses_are_told() override {}
   void on_change(std::function<void(std::string_view)>) override {}
   Result<void> start() override { return {}; }
+  void stop() override {}
   void add_routes(http::Api&) override {}
   quotas::Storage storage_of(db::Transaction&, std::string_view) override { return {}; }
 
