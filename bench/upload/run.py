@@ -25,7 +25,7 @@ PIECE = os.urandom(1 << 20)
 
 
 class Nginx:
-    """One worker, buffers as Debian ships them; the body goes to the disk it is kept on."""
+    """One worker, with the buffers that suit it best; the body goes to the disk it is kept on."""
 
     def __init__(self, folder):
         self.folder = pathlib.Path(folder)
@@ -41,6 +41,7 @@ daemon off; worker_processes 1; pid {self.folder}/pid; error_log {self.folder}/e
 events {{ worker_connections 512; }}
 http {{
   access_log off; sendfile on; client_max_body_size 0; client_body_temp_path {self.folder}/tmp;
+  client_body_buffer_size 256k; client_body_in_file_only clean;
   server {{ listen 127.0.0.1:{self.port}; root {self.folder}/files;
     location / {{ dav_methods PUT DELETE; create_full_put_path on; }} }}
 }}""")

@@ -82,10 +82,11 @@ class Target:
         return sorted(str(path) for path in self.server.folder.rglob("*")
                       if not path.is_relative_to(self.server.data))
 
-    def user_files(self):
-        """What the users' roots hold."""
-        return sorted((str(path), path.stat().st_size) for path in (self.server.data / "files").rglob("*")
-                      if path.is_file() and "tmp" not in path.parts)
+    def kept_files(self):
+        """What users' roots, models, images and jobs hold."""
+        assert (self.server.data / "users").is_dir()
+        return sorted((str(path), path.stat().st_size) for folder in ("users", "models", "images", "jobs")
+                      for path in (self.server.data / folder).rglob("*") if path.is_file())
 
 
 def quoted(value):
@@ -103,9 +104,9 @@ def target():
 @pytest.fixture
 def untouched(target):
     """After the test there is nothing that was not there before it."""
-    before = target.rows(), target.outside(), target.user_files()
+    before = target.rows(), target.outside(), target.kept_files()
     yield target
-    assert (target.rows(), target.outside(), target.user_files()) == before
+    assert (target.rows(), target.outside(), target.kept_files()) == before
 
 
 def refuse(target, operation, wrong):
@@ -479,7 +480,8 @@ def test_hostile_file_names_stay_below_the_root(target, name):
             answer = user.request("POST", path, body, {"Content-Type": "multipart/form-data; boundary=x"})
             assert answer.status in (200, 400, 409), answer
     assert target.outside() == before
-    assert not [path for path in (target.server.data / "files").rglob("*") if ".." in path.parts]
+    names = [path.parts for path in (target.server.data / "users").rglob("*")]
+    assert names and not [parts for parts in names if ".." in parts]
 
 
 def test_the_server_has_met_no_bug(target):

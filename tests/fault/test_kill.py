@@ -9,6 +9,7 @@ import json
 import os
 import pathlib
 import random
+import sqlite3
 import threading
 import time
 
@@ -17,7 +18,7 @@ import pytest
 import archives
 import lathe
 
-KILLS = int(os.environ.get("LATHE_KILLS", "120"))
+KILLS = int(os.environ.get("LATHE_KILLS", "200"))
 SLOW_KILLS = 500
 ANSWERED_NOTHING = (OSError, EOFError, json.JSONDecodeError, __import__("http").client.HTTPException)
 
@@ -27,8 +28,9 @@ class Ledger:
 
     def __init__(self):
         self.lock = threading.Lock()
-        self.uploads, self.jobs, self.models, self.images = {}, {}, {}, {}
-        self.deleted_jobs, self.maybe_deleted, self.maybe_uploads = set(), set(), {}
+        self.uploads, self.jobs, self.models, self.images, self.services = {}, {}, {}, {}, {}
+        self.deleted, self.maybe_deleted = set(), set()  # keys of those books
+        self.maybe_uploads, self.used_uploads = {}, set()
         self.refusals = []
 
     def note(self, book, key, value):
@@ -48,7 +50,8 @@ class Worker(threading.Thread):
     def run(self):
         while not self.stop.wait(self.random.uniform(0, 0.15)):
             self.count += 1
-            act = self.random.choice([self.upload, self.submit, self.submit, self.register, self.import_image, self.delete_job])
+            act = self.random.choice([self.upload, self.upload, self.submit, self.submit, self.register, self.import_image,
+                                      self.save_service, self.delete_job, self.delete_other])
             try:
                 act(self.server.client(self.token), f"{self.seed}-{self.count}")
             except ANSWERED_NOTHING:
@@ -82,18 +85,17 @@ class Worker(threading.Thread):
             self.refused(answer)
 
     def register(self, client, name):
-        with self.ledger.lock:
-            known = list(self.ledger.uploads)
-        mine = [n for n in known if n.startswith(f"{self.seed}-")]
-        if not mine:
+        upload = self.one_of(self.ledger.uploads, claim=self.ledger.used_uploads)
+        if not upload:
             return
         answer = client.post("/model/aiApplication/createAiApplication", {
             "application": {"name": f"model-{name}", "type": "LLM"},
             "aiApplicationVersionList": [{"applicationName": f"model-{name}", "version": "1", "source": 3, "saveType": 2,
-                                          "savePath": f"/up/{self.random.choice(mine)}"}],
+                                          "savePath": f"/up/{upload}"}],
             "hyperParameterList": []})
         if answer.status == 200:
-            self.ledger.note(self.ledger.models, answer.payload["aiApplicationVersionList"][0]["id"], name)
+            version = answer.payload["aiApplicationVersionList"][0]
+            self.ledger.note(self.ledger.models, (version["applicationId"], version["id"]), name)
         else:
             self.refused(answer)
 
@@ -105,20 +107,52 @@ class Worker(threading.Thread):
         answer = client.post("/docker/image/uploadOld", {"userId": self.user_id, "imageName": f"img/{name}",
                                                          "imageTag": "1", "fileUrl": f"images/{name}.tar"})
         if answer.status == 200:
-            self.ledger.note(self.ledger.images, f"img/{name}", name)
+            found = client.post("/docker/image/findListSort", {"pageNum": 1, "pageSize": 500, "imageName": f"img/{name}"})
+            if found.status == 200:
+                record = next(row["id"] for row in found.payload["rows"] if row["imageName"] == f"img/{name}")
+                self.ledger.note(self.ledger.images, (record, f"img/{name}"), name)
         else:
             self.refused(answer)
 
-    def delete_job(self, client, _):
+    def save_service(self, client, name):
+        answer = client.post("/model/modelServer/createModelServer", {
+            "modelServer": {"name": f"service-{name}"},
+            "modelServerVersions": [{"command": "true # $PORT", "cpu": 1, "memory": 1, "image": "host", "rate": 100}]})
+        if answer.status == 200:
+            self.ledger.note(self.ledger.services, answer.payload["id"], name)
+        else:
+            self.refused(answer)
+
+    def one_of(self, book, claim):
+        """One of this user's that is not spoken for, which it then is."""
         with self.ledger.lock:
-            mine = [i for i, n in self.ledger.jobs.items()
-                    if n.startswith(f"{self.seed}-") and i not in self.ledger.deleted_jobs]
-        if not mine:
-            return
-        job = self.random.choice(mine)
-        self.ledger.maybe_deleted.add(job)
-        if client.delete(f"/api/v1/jobs/{job}").status in (204, 404):
-            self.ledger.deleted_jobs.add(job)
+            spoken_for = self.ledger.maybe_deleted | (self.ledger.used_uploads if book is self.ledger.uploads else set())
+            mine = [key for key, name in book.items() if (name if book is not self.ledger.uploads else key)
+                    .startswith(f"{self.seed}-") and key not in spoken_for]
+            one = self.random.choice(mine) if mine else None
+            if one:
+                claim.add(one)
+            return one
+
+    def delete(self, client, book, path, query=None):
+        key = self.one_of(book, claim=self.ledger.maybe_deleted)
+        # What was not answered is asked for once more, sometimes: a deletion may be repeated.
+        for _ in range(self.random.choice([1, 2]) if key else 0):
+            answer = client.delete(path(key), query=query(key) if query else None)
+            if answer.status in (200, 204, 404):
+                self.ledger.deleted.add(key)
+            else:
+                self.refused(answer)
+
+    def delete_job(self, client, _):
+        self.delete(client, self.ledger.jobs, lambda job: f"/api/v1/jobs/{job}")
+
+    def delete_other(self, client, _):
+        self.random.choice([
+            lambda: self.delete(client, self.ledger.uploads, lambda _: "/api/v1/files", lambda name: {"path": f"/up/{name}"}),
+            lambda: self.delete(client, self.ledger.models, lambda model: f"/api/v1/models/{model[0]}"),
+            lambda: self.delete(client, self.ledger.services, lambda service: f"/api/v1/deployments/{service}"),
+            lambda: self.delete(client, self.ledger.images, lambda image: f"/api/v1/images/{image[0]}")])()
 
 
 def supervisors_of(data):
@@ -155,7 +189,7 @@ def check(server, ledger, users):
 
     lost = [i for i in ledger.jobs if i not in jobs and i not in ledger.maybe_deleted]
     assert not lost, f"acknowledged jobs are gone: {lost}"
-    undead = [i for i in ledger.deleted_jobs if i in jobs]
+    undead = [i for i in ledger.deleted if i in jobs]
     assert not undead, f"deleted jobs are back: {undead}"
     for user, client in zip(users, clients):
         root = server.data / "users" / user.id / "private"
@@ -176,26 +210,60 @@ def check(server, ledger, users):
         for name, digest in ledger.maybe_uploads.items():
             if not name.startswith(f"{user.seed}-"):
                 continue
+            assert name not in ledger.deleted or not (root / "up" / name).exists(), f"the deleted up/{name} is back"
             for file, turn in (("a.bin", 1), ("b.bin", -1)):
                 path = root / "up" / name / file
                 if path.exists():
                     assert hashlib.sha256(path.read_bytes()[::turn]).hexdigest() == digest, f"{path} is not whole"
                 else:
-                    assert name not in ledger.uploads, f"the acknowledged {path} is gone"
-        for version in [v for v, n in ledger.models.items() if n.startswith(f"{user.seed}-")]:
-            detail = f"/model/aiApplicationVersion/getAiApplicationVersionDetail?aiApplicationVersionId={version}"
-            lathe.wait_until(lambda: client.get(detail).payload["status"] != 1, 60, f"the import of {version}")
-            assert client.get(detail).payload["status"] == 2, client.get(detail).text
-        for image in [i for i, n in ledger.images.items() if n.startswith(f"{user.seed}-")]:
-            def row():
-                rows = client.post("/docker/image/findListSort", {"pageNum": 1, "pageSize": 500, "imageName": image}).payload["rows"]
-                return next(r for r in rows if r["imageName"] == image)
-            lathe.wait_until(lambda: row()["imageStatus"] in (1, 3), 60, f"the import of {image}")
-            assert row()["imageStatus"] == 1, row()
+                    assert name not in ledger.uploads or name in ledger.maybe_deleted, f"the acknowledged {path} is gone"
+
+        def mine(book):
+            return [key for key, name in book.items() if name.startswith(f"{user.seed}-")]
+
+        def stands(key, answer):
+            """Whether it is there, as it must or must not be."""
+            assert answer.status in (200, 404), (key, answer)
+            assert answer.status == 404 or key not in ledger.deleted, f"the deleted {key} is back"
+            assert answer.status == 200 or key in ledger.maybe_deleted, f"the acknowledged {key} is gone"
+            return answer.status == 200
+        for key in mine(ledger.models):
+            if stands(key, client.get(f"/api/v1/models/{key[0]}")):
+                detail = f"/model/aiApplicationVersion/getAiApplicationVersionDetail?aiApplicationVersionId={key[1]}"
+                lathe.wait_until(lambda: client.get(detail).payload["status"] != 1, 60, f"the import of {key}")
+                assert client.get(detail).payload["status"] == 2, client.get(detail).text
+        for key in mine(ledger.images):
+            if stands(key, client.get(f"/api/v1/images/{key[0]}")):
+                def row():
+                    rows = client.post("/docker/image/findListSort", {"pageNum": 1, "pageSize": 500, "imageName": key[1]}).payload["rows"]
+                    return next(r for r in rows if r["imageName"] == key[1])
+                lathe.wait_until(lambda: row()["imageStatus"] in (1, 3), 60, f"the import of {key}")
+                assert row()["imageStatus"] == 1, row()
+        for key in mine(ledger.services):
+            stands(key, client.get(f"/api/v1/deployments/{key}"))
 
     lathe.wait_until(lambda: not supervisors_of(server.data), 30, "the end of all supervisors")
-    staged = [p for p in (server.data / "users" / ".staging").rglob("*") if p.is_file()] if (server.data / "users" / ".staging").exists() else []
-    assert not staged, f"left behind: {staged[:5]}"
+    try:
+        lathe.wait_until(lambda: not left_behind(server.data), 30)
+    except AssertionError:
+        assert not left_behind(server.data)[:5]
+
+
+def left_behind(data):
+    """What is on the disk, and of nothing that the database knows."""
+    with sqlite3.connect(f"file:{data / 'lathe.db'}?mode=ro", uri=True) as db:
+        def known(sql):
+            return {row[0] for row in db.execute(sql)}
+        blobs = known("SELECT digest FROM image_blobs UNION SELECT digest FROM image_manifests "
+                      "UNION SELECT digest FROM image_loose_blobs")
+        jobs, versions = known("SELECT id FROM jobs"), known("SELECT id FROM model_versions")
+        runs = known("SELECT run_id FROM job_runs")
+    found = [path for folder in ("users/.staging", "models/.staging", "images/.staging", "images/.uploads")
+             for path in (data / folder).rglob("*") if path.is_file()]
+    found += [path for path in (data / "images/blobs/sha256").iterdir() if f"sha256:{path.name}" not in blobs]
+    found += [path for path in (data / "jobs").iterdir() if path.name not in jobs]
+    found += [path for path in (data / "models").glob("[!.]*/*") if path.name not in versions]
+    return found + [path for path in (data / "engine").iterdir() if path.name not in runs]
 
 
 def hunt(kills, seed):
@@ -217,10 +285,14 @@ def hunt(kills, seed):
         stop.set()
         for worker in workers:
             worker.join(60)
-        print(f"{kills} kills; acknowledged: {len(ledger.uploads)} uploads, {len(ledger.jobs)} jobs, "
-              f"{len(ledger.models)} models, {len(ledger.images)} images, {len(ledger.deleted_jobs)} deletions")
+        books = {"uploads": ledger.uploads, "jobs": ledger.jobs, "models": ledger.models, "images": ledger.images,
+                 "services": ledger.services}
+        done = {name: len(book) for name, book in books.items()}
+        gone = {name: len(ledger.deleted & set(book)) for name, book in books.items()}
+        print(f"{kills} kills; acknowledged: {done}, deleted again: {gone}")
         assert not ledger.refusals, ledger.refusals[:3]
-        assert len(ledger.jobs) >= kills // 4 and len(ledger.uploads) >= kills // 8
+        assert done["jobs"] >= kills // 4 and min(done.values()) >= kills // 16, done
+        assert gone["jobs"] >= kills // 16 and min(gone.values()) >= kills // 64, gone
         check(server, ledger, users)
 
 
