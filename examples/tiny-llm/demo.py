@@ -3,11 +3,12 @@
 Starts a server of its own on a fresh data directory (or uses --url), then: logs in, uploads texts, code and
 config.json, imports an image tar, registers a model, pre-trains it, tunes it with LoRA, evaluates the base and the
 tuned model on held-out text, registers the tuned model, serves it and streams a completion. Every call is shown as
-the curl command that does the same. Training takes a GPU, or a slice of one, where the server has one to give. Ends
+the curl command that does the same; one that is repeated until something has come true, the first time. Training takes a GPU, or a slice of one, where the server has one to give. Ends
 with 0 only if the tuned model is better than the base, and only if what was given a GPU computed on it.
 """
 
 import argparse
+import contextlib
 import http.client
 import io
 import json
@@ -38,6 +39,7 @@ class Api:
         self.url = urllib.parse.urlsplit(url)
         self.token = None
         self.quiet = quiet
+        self.looks = set()  # the calls that look how far something has come, and have been shown
 
     def _connect(self):
         return http.client.HTTPConnection(self.url.hostname, self.url.port, timeout=120)
@@ -45,7 +47,7 @@ class Api:
     def show(self, method, path, body=None, parts=()):
         if self.quiet:
             return
-        words = ["curl", "-s"] + ([] if method == "GET" else ["-X", method]) + [f"$LATHE{path}"]
+        words = ["curl", "-s"] + ([] if method == "GET" else ["-X", method]) + [f'"$LATHE{path}"' if "?" in path else f"$LATHE{path}"]
         if self.token:
             words += ["-H", '"Authorization: Bearer $TOKEN"']
         if body is not None:
@@ -54,10 +56,12 @@ class Api:
             words += ["-F", part]
         print(f"  {DIM}{' '.join(words)}{OFF}", flush=True)
 
-    def send(self, method, path, body=None, headers=None, quiet=False):
+    def send(self, method, path, body=None, headers=None, look=False):
         """One exchange; the parsed JSON answer, or Refused with the server's own words."""
-        if not quiet:
+        if not look or (method, path) not in self.looks:
             self.show(method, path, body)
+        if look:
+            self.looks.add((method, path))
         headers = {"Accept-Language": "en", **(headers or {})}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
@@ -81,24 +85,22 @@ class Api:
             raise Refused(f"{method} {path}: {response.status} {reason}")
         return answer
 
-    def post(self, path, body, quiet=False):
+    def post(self, path, body, look=False):
         """A documented call: gives what the envelope holds."""
-        answer = self.send("POST", path, body, quiet=quiet)
+        answer = self.send("POST", path, body, look=look)
         return answer["data"] if "data" in answer else answer["result"]
 
     def upload(self, folder, files):
-        """1.1: a whole folder in one request. `files` are (name in the folder, bytes)."""
+        """1.1: a whole folder in one request. `files` are (name in the folder, where it is here)."""
         self.show("POST", "/api/file/file/uploadFolder",
-                  parts=[f"currentPath={folder}"] + [f"'file=@{Path(n).name};filename={n}'" for n, _ in files[:2]]
-                  + (["..."] if len(files) > 2 else []))
+                  parts=[f"currentPath={folder}"] + [f"'file=@{os.path.relpath(path)};filename={name}'" for name, path in files])
         boundary = "lathe-demo-" + os.urandom(8).hex()
         body = io.BytesIO()
         body.write(f'--{boundary}\r\nContent-Disposition: form-data; name="currentPath"\r\n\r\n{folder}\r\n'.encode())
-        for name, content in files:
+        for name, path in files:
             body.write(f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n'
                        "Content-Type: application/octet-stream\r\n\r\n".encode())
-            body.write(content)
-            body.write(b"\r\n")
+            body.write(path.read_bytes() + b"\r\n")
         body.write(f"--{boundary}--\r\n".encode())
         connection = self._connect()
         try:
@@ -163,8 +165,8 @@ def wait_for(what, probe, timeout=600):
 
 
 def folder(root, keep=lambda path: True):
-    """The files below `root` as (relative name, bytes)."""
-    return [(str(p.relative_to(root)), p.read_bytes()) for p in sorted(root.rglob("*")) if p.is_file() and keep(p)]
+    """The files below `root` as (relative name, path)."""
+    return [(str(p.relative_to(root)), p) for p in sorted(root.rglob("*")) if p.is_file() and keep(p)]
 
 
 def busybox_image():
@@ -208,33 +210,46 @@ class Demo:
 
     cores = 1  # a model this small gains nothing from a second one
 
-    def __init__(self, api, password, cpu=False):
+    def __init__(self, api, password, files, cpu=False):
         self.api, self.password, self.cpu = api, password, cpu
+        self.files = files  # a folder for what is uploaded and made here
+        self.service_id = None
         self.wasted = []  # tasks that were given a GPU and trained on the CPU
         self.tag = os.urandom(3).hex()  # so that the demo can be repeated against one server
         self.perplexity = {}
 
     def log_in(self):
         api = self.api
-        admin = api.send("POST", "/api/v1/sessions", {"userName": "admin", "password": self.password}, quiet=True)
-        api.token = admin["token"]
+        api.token = self.session("admin")["token"]
         name = f"demo-{self.tag}"
         api.send("POST", "/api/v1/users", {"userName": name, "password": self.password, "role": "user"})
-        session = api.send("POST", "/api/v1/sessions", {"userName": name, "password": self.password}, quiet=True)
-        print(f"  {DIM}TOKEN=$(curl -s $LATHE/api/v1/sessions -d '{{\"userName\": \"{name}\", \"password\": "
-              f"\"{self.password}\"}}' | sed 's/.*\"token\":\"\\([^\"]*\\).*/\\1/'){OFF}")
+        session = self.session(name)
         api.token, self.user = session["token"], session["user"]
         return f"user {name}, id {self.user['id']}"
 
+    def session(self, name):
+        self.api.token = None
+        body = {"userName": name, "password": self.password}
+        print(f"  {DIM}TOKEN=$(curl -s $LATHE/api/v1/sessions -d '{json.dumps(body)}' |"
+              f" sed 's/.*\"token\":\"\\([^\"]*\\).*/\\1/'){OFF}")
+        self.api.looks.add(("POST", "/api/v1/sessions"))
+        return self.api.send("POST", "/api/v1/sessions", body, look=True)
+
+    def made(self, name, content):
+        path = self.files / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+        return path
+
     def upload(self):
-        self.api.upload("/", [("data/" + n, c) for n, c in folder(HERE / "data", lambda p: p.suffix == ".txt")])
+        self.api.upload("/", [("data/" + name, path) for name, path in folder(HERE / "data", lambda p: p.suffix == ".txt")])
         self.api.upload("/code", folder(HERE, lambda p: p.suffix == ".py" and p.parent == HERE and p.name != "demo.py"))
         self.api.upload("/config", folder(HERE / "configs"))
         return "/data, /code, /config"
 
     def import_image(self):
         api = self.api
-        api.upload("/image", [("busybox.tar", busybox_image())])
+        api.upload("/image", [("busybox.tar", self.made("busybox.tar", busybox_image()))])
         api.post("/docker/image/upload", {"imageName": "demo/busybox", "imageLabel": [], "userId": self.user["id"]})
         query = {"pageNum": 1, "pageSize": 10, "imageName": "demo/busybox", "userId": self.user["id"]}
         image = api.post("/docker/image/findListSort", query)["rows"][0]
@@ -242,7 +257,7 @@ class Demo:
                                              "fileUrl": "image/busybox.tar"})
 
         def probe():
-            row = api.post("/docker/image/findListSort", query, quiet=True)["rows"][0]
+            row = api.post("/docker/image/findListSort", query, look=True)["rows"][0]
             if row["imageStatus"] == 3:
                 raise Refused(f"the import failed: {row}")
             return row["imageStatus"] == 1, f"{row['statusName']} {row.get('imageSize') or ''}"
@@ -261,7 +276,7 @@ class Demo:
         path = f"/model/aiApplicationVersion/getAiApplicationVersionDetail?aiApplicationVersionId={version_id}"
 
         def probe():
-            row = api.send("GET", path, quiet=True)["data"]
+            row = api.send("GET", path, look=True)["data"]
             if row["status"] == 3:
                 raise Refused(f"the import of {version} failed: {row}")
             return row["status"] == 2, f"{row['size']} KB, {row.get('scale') or '?'} parameters" if row["status"] == 2 else "copying"
@@ -272,7 +287,7 @@ class Demo:
         config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 96,
                   "intermediate_size": 256, "num_hidden_layers": 3, "num_attention_heads": 4, "vocab_size": 257,
                   "max_position_embeddings": 128, "torch_dtype": "float32"}
-        self.api.upload("/model", [("config.json", json.dumps(config, indent=2).encode())])
+        self.api.upload("/model", [("config.json", self.made("model/config.json", json.dumps(config, indent=2).encode()))])
         self.register("0.0.1", 3, savePath="/model")
         return "tiny-llama 0.0.1 (the architecture)"
 
@@ -301,17 +316,18 @@ class Demo:
         wait_for(name, probe)
 
     def log(self, job_id, query=""):
+        self.api.show("GET", f"/api/v1/jobs/{job_id}/logs{query}")
         connection = self.api._connect()
         connection.request("GET", f"/api/v1/jobs/{job_id}/logs{query}", headers={"Authorization": f"Bearer {self.api.token}"})
         return connection.getresponse().read().decode(errors="replace")
 
     def gpu_resource(self):
         """What of the machine's GPUs a training task asks for."""
-        left = self.api.post("/api/system/config/getRemainResource", {"userId": self.user["id"]}, quiet=True)
+        left = self.api.post("/api/system/config/getRemainResource", {"userId": self.user["id"]}, look=True)
         return accelerator({"remainGpu": 0, "remainMig": 0} if self.cpu else left)
 
     def fine_tune_detail(self, task_id):
-        return self.api.send("POST", f"/kernel/fineTune/queryLlmFineTuneTaskDetail?taskId={task_id}", quiet=True)["data"]
+        return self.api.send("POST", f"/kernel/fineTune/queryLlmFineTuneTaskDetail?taskId={task_id}", look=True)["data"]
 
     def pretrain(self):
         self.base_task = self.task("/kernel/fineTune/createLlmFineTuneTask", {
@@ -346,15 +362,15 @@ class Demo:
             "env": [], "description": ""})
         page = self.api.post("/model/evaluation/task/page", {"userId": "", "status": "", "taskName": name})
         task_id = page["rows"][0]["id"]
-        self.follow(name, lambda: self.api.send("GET", f"/api/model/evaluation/task/detail/{task_id}", quiet=True)["data"])
-        metrics = self.api.send("GET", f"/api/v1/jobs/{task_id.replace('-', '')}/metrics", quiet=True)
+        self.follow(name, lambda: self.api.send("GET", f"/api/model/evaluation/task/detail/{task_id}", look=True)["data"])
+        metrics = self.api.send("GET", f"/api/v1/jobs/{task_id.replace('-', '')}/metrics", look=True)
         rows = metrics["items"] if isinstance(metrics, dict) else metrics
         self.perplexity[which] = next(m["value"] for m in rows if m["key"] == "perplexity")
         return f"perplexity {self.perplexity[which]:.2f}"
 
     def serve(self):
         api, name = self.api, f"tiny-{self.tag}"
-        service_id = api.post("/model/modelServer/createModelInferenceServer", {
+        self.service_id = service_id = api.post("/model/modelServer/createModelInferenceServer", {
             "modelServer": {"name": name, "description": "", "createUser": self.user["id"], "path": ""},
             "modelServerVersions": [{
                 "cpu": 1, "memory": 2, "command": "python3 serve.py --model_dir ${model_dir} --port ${port}",
@@ -364,20 +380,18 @@ class Demo:
                 "hyperParameterList": "null"}]})["id"]
 
         def probe():
-            row = api.post("/model/modelServer/findModelServerById", {"id": service_id}, quiet=True)
+            row = api.post("/model/modelServer/findModelServerById", {"id": service_id}, look=True)
             replicas = [r for v in row["modelServerVersions"] for r in v["replicas"]]
             ready = sum(r["state"] == "ready" for r in replicas)
             return ready > 0, f"{ready} of {len(replicas)} replicas ready"
         wait_for(name, probe, 60)
-        print("  ", end="")
         pieces = 0
         for event in api.stream("/v1/completions", {"model": name, "prompt": "LOVE, n. ", "max_tokens": 120,
                                                      "temperature": 0.7, "seed": 7, "stream": True}):
             text = event["choices"][0].get("text", "") if event.get("choices") else ""
-            print(text.replace("\n", "\n  "), end="", flush=True)
+            print(("" if pieces else "  ") + text.replace("\n", "\n  "), end="", flush=True)
             pieces += bool(text)
         print()
-        self.service_id = service_id
         if pieces < 2:
             raise Refused("the completion did not come as a stream")
         return f"/serve/{name}/, model \"{name}\" at /v1/completions, {pieces} pieces streamed"
@@ -385,13 +399,15 @@ class Demo:
 
     def stop_serving(self):
         """Replicas outlive the server, as jobs do: who is done with a service stops it."""
-        self.api.send("POST", f"/api/v1/deployments/{self.service_id}/stop", {})
-        wait_for("replicas", lambda: (not self.live_replicas(), f"{self.live_replicas()} still stopping"), 60)
+        service_id, self.service_id = self.service_id, None
+        self.api.send("POST", f"/api/v1/deployments/{service_id}/stop", {})
+        
+        def probe():
+            live = sum(r["state"] != "ended" for r in self.api.send(
+                "GET", f"/api/v1/deployments/{service_id}/replicas", look=True)["items"])
+            return live == 0, f"{live} still stopping"
+        wait_for("replicas", probe, 60)
         return "its log is kept"
-
-    def live_replicas(self):
-        replicas = self.api.send("GET", f"/api/v1/deployments/{self.service_id}/replicas", quiet=True)["items"]
-        return sum(r["state"] != "ended" for r in replicas)
 
 
 def start_server(binary, data):
@@ -428,7 +444,8 @@ def main():
         data.mkdir(parents=True)
         process, url, password = start_server(options.lathe, data)
     begin = time.monotonic()
-    steps, demo = Steps(), Demo(Api(url), password, options.cpu)
+    files = options.data.resolve().with_name(options.data.name + "-files")
+    steps, demo = Steps(), Demo(Api(url), password, files, options.cpu)
     print(f"{BOLD}LATHE={url}{OFF}")
     try:
         steps.run("Log in", demo.log_in)
@@ -444,6 +461,9 @@ def main():
             steps.run("Stop the service", demo.stop_serving)
     except (Refused, OSError) as failure:
         print(f"{RED}{failure}{OFF}")
+        if demo.service_id and not options.keep:
+            with contextlib.suppress(Refused, OSError):
+                demo.stop_serving()
         return 1
     finally:
         if process and not options.keep:
