@@ -113,7 +113,7 @@ def test_a_share_needs_a_size_and_a_daemon_that_holds_the_job_to_it(gpu_server, 
 def test_the_demo_takes_what_the_machine_has_and_says_where_it_trained(double, capsys, devices, asks, sees):
     with server_with(double, NVML_DOUBLE=devices) as server:
         user = server.new_user()
-        api = demo.Api(server.url, quiet=True)
+        api = demo.Api(server.url, look=True)
         api.token = user.token
 
         def train(name, device, cpu=False):
@@ -122,7 +122,7 @@ def test_the_demo_takes_what_the_machine_has_and_says_where_it_trained(double, c
             it.user = {"id": user.id}
             assert it.gpu_resource() == (asks if not cpu else {"gpuNum": 0, "gpuShare": "none"})
             id = it.task(MODELLING, {"name": name, "command": f"echo [$CUDA_VISIBLE_DEVICES]; echo device: {device}"},
-                         lambda id: api.post("/kernel/trainOperator/queryTaskInfo", {"taskId": id}, quiet=True))
+                         lambda id: api.post("/kernel/trainOperator/queryTaskInfo", {"taskId": id}, look=True))
             return it.wasted, capsys.readouterr().out, log(user, id).splitlines()[0]
 
         wasted, said, seen = train("on-cpu", "cpu")
