@@ -383,7 +383,7 @@ def main():
                 print("\nwith an access log" if log else "\nwithout an access log")
                 compare(started, options.rounds, options.connections, options.seconds)
             if "idle" in wanted and not log:
-                idle_memory(started, min(20000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1500))
+                idle_memory(started, min(20000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 300))
     if "streams" in wanted:
         Nginx.buffering, HaProxy.streaming = "off", "option http-no-delay"
         with running(folder / "streams", binary, STREAMS, False) as started:

@@ -113,12 +113,12 @@ def test_a_share_needs_a_size_and_a_daemon_that_holds_the_job_to_it(gpu_server, 
 def test_the_demo_takes_what_the_machine_has_and_says_where_it_trained(double, capsys, devices, asks, sees):
     with server_with(double, NVML_DOUBLE=devices) as server:
         user = server.new_user()
-        api = demo.Api(server.url, look=True)
+        api = demo.Api(server.url, quiet=True)
         api.token = user.token
 
         def train(name, device, cpu=False):
             """A task that names this device as its trainer would; what the demo says, and its log."""
-            it = demo.Demo(api, "", cpu)
+            it = demo.Demo(api, "", None, cpu)
             it.user = {"id": user.id}
             assert it.gpu_resource() == (asks if not cpu else {"gpuNum": 0, "gpuShare": "none"})
             id = it.task(MODELLING, {"name": name, "command": f"echo [$CUDA_VISIBLE_DEVICES]; echo device: {device}"},
