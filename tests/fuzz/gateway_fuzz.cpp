@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <cstdlib>
 #include <mutex>
 #include <string>
@@ -41,7 +42,12 @@ class Upstream {
         ::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size) != 0)
       std::abort();
     port_ = ntohs(address.sin_port);
-    std::thread([this] { serve(); }).detach();
+    thread_ = std::thread([this] { serve(); });
+  }
+  ~Upstream() {
+    ::shutdown(fd_, SHUT_RDWR);
+    thread_.join();
+    ::close(fd_);
   }
   std::uint16_t port() const { return port_; }
   void answer_with(std::string bytes) {
@@ -53,6 +59,7 @@ class Upstream {
   void serve() {
     for (;;) {
       const int one = ::accept(fd_, nullptr, nullptr);
+      if (one < 0 && errno == EINVAL) return;  // shut down
       if (one < 0) continue;
       std::string bytes;
       {
@@ -72,6 +79,7 @@ class Upstream {
   std::uint16_t port_ = 0;
   std::mutex mutex_;
   std::string bytes_;
+  std::thread thread_;
 };
 
 std::string http2_request() {
