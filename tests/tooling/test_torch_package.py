@@ -38,5 +38,5 @@ def test_the_demo_says_what_is_missing_and_goes_on(tmp_path):
     everything = (ROOT / "packages.txt").read_text().split()
     installed = {"dpkg-query": "\n".join(f"echo 'ii  {name}, '" for name in everything if name[0] not in "[#")}
     said = dev(tmp_path, "demo", programs={**GPU, **NOT_OFFERED, **installed, "cmake": "exit 9", "ninja": "exit 9"})
-    for word in ("NVIDIA GPU", "contrib", "non-free", "the demo trains on the CPU", "nvidia-smi", "build"):
+    for word in ("NVIDIA GPU", "contrib", "non-free", "the demo trains on the CPU", "nvidia-smi", "release"):
         assert word in said
