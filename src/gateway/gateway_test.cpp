@@ -215,18 +215,24 @@ TEST_F(GatewayTest, TriesAnotherReplicaWhereNothingWasSent) {
     EXPECT_EQ(send("POST /serve/llm/x", "Content-Length: 2\r\n\r\nok").body, "POST /x ok");
 }
 
+/// A socket that listens at a port of the kernel's choice, which `address` then tells.
+int listen_on_loopback(int backlog, sockaddr_in& address) {
+  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof address;
+  EXPECT_EQ(::bind(fd, reinterpret_cast<sockaddr*>(&address), size), 0);
+  EXPECT_EQ(::listen(fd, backlog), 0);
+  EXPECT_EQ(::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  return fd;
+}
+
 /// Reads a request, does as told, and closes the connection.
 class OddUpstream {
  public:
-  explicit OddUpstream(std::function<void(int)> answer = [](int) {})
-      : fd_(::socket(AF_INET, SOCK_STREAM, 0)) {
+  explicit OddUpstream(std::function<void(int)> answer = [](int) {}) {
     sockaddr_in address{};
-    address.sin_family = AF_INET;
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t size = sizeof address;
-    EXPECT_EQ(::bind(fd_, reinterpret_cast<sockaddr*>(&address), size), 0);
-    EXPECT_EQ(::listen(fd_, 64), 0);
-    EXPECT_EQ(::getsockname(fd_, reinterpret_cast<sockaddr*>(&address), &size), 0);
+    fd_ = listen_on_loopback(64, address);
     port_ = ntohs(address.sin_port);
     thread_ = std::thread([this, answer = std::move(answer)] {
       for (int one = 0; (one = ::accept(fd_, nullptr, nullptr)) >= 0; ::close(one)) {
@@ -246,7 +252,7 @@ class OddUpstream {
   std::atomic<int> requests{0};
 
  private:
-  int fd_;
+  int fd_ = -1;
   std::uint16_t port_ = 0;
   std::thread thread_;
 };
@@ -290,17 +296,11 @@ class GatewayLimits : public GatewayTest {
 };
 
 TEST_F(GatewayLimits, WhoCannotBeConnectedToInTimeIsGivenUp) {
-  const int full = ::socket(AF_INET, SOCK_STREAM, 0);
   sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof address;
-  ASSERT_EQ(::bind(full, reinterpret_cast<sockaddr*>(&address), size), 0);
-  ASSERT_EQ(::listen(full, 0), 0);
-  ASSERT_EQ(::getsockname(full, reinterpret_cast<sockaddr*>(&address), &size), 0);
+  const int full = listen_on_loopback(0, address);
   // Its queue has room for one that is not accepted; the kernel leaves the next without an answer.
   const int first = ::socket(AF_INET, SOCK_STREAM, 0);
-  ASSERT_EQ(::connect(first, reinterpret_cast<sockaddr*>(&address), size), 0);
+  ASSERT_EQ(::connect(first, reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
   gateway_->set_routes({service({upstream("full", ntohs(address.sin_port))})});
   const auto answer = send("GET /serve/llm/x", "Accept-Language: en\r\n\r\n");
   EXPECT_EQ(answer.status, 503);

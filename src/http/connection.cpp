@@ -39,14 +39,6 @@ std::string address_of(int fd) {
 /// How a client says that it speaks HTTP/2 without asking (RFC 9113 §3.4).
 constexpr std::string_view kHttp2Preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-void cut_front(std::size_t bytes, std::initializer_list<std::string_view*> pieces) {
-  for (auto* piece : pieces) {
-    const auto of_piece = std::min(bytes, piece->size());
-    piece->remove_prefix(of_piece);
-    bytes -= of_piece;
-  }
-}
-
 Error head_refused(const Refusal& refusal) {
   const Code code = refusal.status == 408                            ? Code::deadline_exceeded
                     : refusal.status == 414 || refusal.status == 431 ? Code::too_large

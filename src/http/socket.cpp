@@ -3,11 +3,20 @@
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <utility>
 
 namespace lathe::http {
+
+void cut_front(std::size_t bytes, std::initializer_list<std::string_view*> pieces) {
+  for (auto* piece : pieces) {
+    const auto of_piece = std::min(bytes, piece->size());
+    piece->remove_prefix(of_piece);
+    bytes -= of_piece;
+  }
+}
 
 Socket::Socket(Loop& loop, Fd fd, bool connected) : loop_(loop), fd_(std::move(fd)), writable_(connected) {
   registration_ = loop_.watch(*this, fd_.get(), !connected);
@@ -97,9 +106,7 @@ std::ptrdiff_t Socket::try_write(std::span<const iovec> pieces) {
 bool Socket::write_now(std::string_view& first, std::string_view& second) {
   const auto sent = try_write(first, second);
   if (sent <= 0) return false;
-  const auto of_first = std::min(static_cast<std::size_t>(sent), first.size());
-  first.remove_prefix(of_first);
-  second.remove_prefix(static_cast<std::size_t>(sent) - of_first);
+  cut_front(static_cast<std::size_t>(sent), {&first, &second});
   return first.empty() && second.empty();
 }
 
@@ -110,9 +117,7 @@ Task<bool> Socket::write(std::string_view first, std::string_view second) {
     const auto sent = try_write(first, second);
     if (sent == kWouldBlock) continue;
     if (sent == 0) co_return false;
-    const auto of_first = std::min(static_cast<std::size_t>(sent), first.size());
-    first.remove_prefix(of_first);
-    second.remove_prefix(static_cast<std::size_t>(sent) - of_first);
+    cut_front(static_cast<std::size_t>(sent), {&first, &second});
   }
   co_return true;
 }

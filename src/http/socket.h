@@ -6,6 +6,7 @@
 
 #include <coroutine>
 #include <functional>
+#include <initializer_list>
 #include <span>
 #include <string_view>
 
@@ -13,6 +14,9 @@
 #include "http/loop.h"
 
 namespace lathe::http {
+
+/// Takes so many bytes, which have been sent, off the pieces in their order.
+void cut_front(std::size_t bytes, std::initializer_list<std::string_view*> pieces);
 
 /// A TCP socket on a loop: operations that do not wait, and waits for them. At most one coroutine waits to
 /// read and one to write. No system call is made that the kernel has said would not succeed.
