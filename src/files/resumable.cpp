@@ -142,10 +142,10 @@ Result<UploadRow> Resumable::find(std::string_view id, const http::Identity& cal
   return *std::move(row);
 }
 
-Result<void> Resumable::take(UploadRow& row, StagedFile& file, std::optional<tus::Checksum>& checksum,
+Result<void> Resumable::take(UploadRow& row, FileWriter& file, std::optional<tus::Checksum>& checksum,
                              http::BodyReader& body, bool& mismatch) {
   const std::int64_t start = row.received;
-  std::string buffer(256 * 1024, '\0');
+  std::string buffer(http::kBodyPiece, '\0');
   auto durable = [&]() -> Result<void> {
     TRY(file.sync());
     row.received = static_cast<std::int64_t>(file.size());
@@ -170,7 +170,7 @@ Result<void> Resumable::take(UploadRow& row, StagedFile& file, std::optional<tus
   if (checksum) {
     mismatch = outcome.ok() && !checksum->matches();
     if (!outcome || mismatch) {
-      if (ftruncate(file.fd(), start) != 0) return system_error("ftruncate", errno);
+      TRY(file.cut(static_cast<std::uint64_t>(start)));
       return outcome;
     }
   }
@@ -200,7 +200,7 @@ Result<Resumable::Received> Resumable::receive(std::string_view id, const http::
   // Bytes beyond the durable offset may be there from a request that broke off: they were not promised.
   if (!fd || ftruncate(fd.get(), row.received) != 0 || lseek(fd.get(), row.received, SEEK_SET) < 0)
     return system_error("open upload", errno);
-  StagedFile file(std::move(fd), static_cast<std::uint64_t>(row.received));
+  FileWriter file(std::move(fd), static_cast<std::uint64_t>(row.received));
   bool mismatch = false;
   TRY(take(row, file, checksum, body, mismatch));
   if (mismatch) {

@@ -63,7 +63,7 @@ class Resumable {
   class Turn;
   Result<void> recover();
   Result<void> store(const UploadRow& row);
-  Result<void> take(UploadRow& row, StagedFile& file, std::optional<tus::Checksum>& checksum,
+  Result<void> take(UploadRow& row, FileWriter& file, std::optional<tus::Checksum>& checksum,
                     http::BodyReader& body, bool& mismatch);
   Result<void> publish(UploadRow& row);
   Result<void> discard(const UploadRow& row);

@@ -1,8 +1,5 @@
 #include "files/staging.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <functional>
@@ -15,28 +12,10 @@ namespace lathe::files {
 
 namespace {
 
-constexpr std::uint64_t kFlushStep = 16ULL << 20;
 constexpr std::uint64_t kReserveStep = 8ULL << 20;
 constexpr std::size_t kSyncSingly = 32;  // files beyond that are made durable together, at the end
 
 }  // namespace
-
-Result<void> StagedFile::write(std::string_view bytes) {
-  TRY(write_all(fd_.get(), bytes));
-  size_ += bytes.size();
-  if (size_ - flushing_ >= kFlushStep) {
-    // Only starts the writing; an error shows in sync.
-    (void)sync_file_range(fd_.get(), static_cast<off64_t>(flushing_), static_cast<off64_t>(size_ - flushing_),
-                          SYNC_FILE_RANGE_WRITE);
-    flushing_ = size_;
-  }
-  return {};
-}
-
-Result<void> StagedFile::sync() {
-  if (fdatasync(fd_.get()) != 0) return system_error("fdatasync", errno);
-  return {};
-}
 
 Result<Published> Publishing::publish(const Directory& stage, const Publication& publication,
                                       const Root& root, std::string_view field) {
@@ -77,7 +56,7 @@ Result<void> FolderUpload::begin_file(std::string_view file_name, std::string_vi
   if (name.is_root() || file_name.ends_with('/'))
     return invalid_field(std::string(field), {"缺少文件名", "has no file name"});
   TRY(reservation_->grow(0, 1));
-  current_ = StagedFile(
+  current_ = FileWriter(
       TRY(stage_.create_file(TRY(Path::parse(std::to_string(names_.size()), "id")), 0644, files_.owner())),
       0);
   names_.push_back(std::move(name));
@@ -109,7 +88,7 @@ Result<void> FolderUpload::end_file() {
   } else {
     TRY(current_.sync());
   }
-  current_ = {};
+  current_.close();
   return {};
 }
 

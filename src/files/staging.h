@@ -6,29 +6,11 @@
 #include <string_view>
 
 #include "base/directory.h"
+#include "base/file_writer.h"
 #include "files/files.h"
 #include "files/publication.h"
 
 namespace lathe::files {
-
-/// An open file that is being written without seeking: its bytes are handed to the disk as they come, so that
-/// the final sync is short.
-class StagedFile {
- public:
-  StagedFile() = default;
-  /// `written` bytes are there already.
-  StagedFile(Fd fd, std::uint64_t written) : fd_(std::move(fd)), size_(written), flushing_(written) {}
-  explicit operator bool() const { return static_cast<bool>(fd_); }
-  Result<void> write(std::string_view bytes);
-  Result<void> sync();
-  std::uint64_t size() const { return size_; }
-  int fd() const { return fd_.get(); }
-
- private:
-  Fd fd_;
-  std::uint64_t size_ = 0;
-  std::uint64_t flushing_ = 0;  ///< up to here the kernel was told to write
-};
 
 /// Publishes to users' roots, one publication at a time for each user, so that what one request brings
 /// appears together.
@@ -82,7 +64,7 @@ class FolderUpload {
   std::unique_ptr<Reservation> reservation_;
   std::uint64_t reserved_ = 0, written_ = 0;
   std::vector<Path> names_;
-  StagedFile current_;
+  FileWriter current_;
   bool whole_sync_ = false;
 };
 

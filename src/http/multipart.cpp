@@ -5,15 +5,10 @@
 
 #include "http/part_head.h"
 
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
-
 namespace lathe::http {
 
 namespace {
 
-constexpr std::size_t kPiece = 256 * 1024;
 /// Room for what is carried over from one piece to the next: the longest delimiter's beginning.
 constexpr std::size_t kCarry = 128;
 /// What may stand before the first delimiter and after the last.
@@ -34,40 +29,61 @@ std::size_t possible_start(std::string_view text, std::string_view delimiter) {
   return 0;
 }
 
+/// How many places are looked at together: a compiler makes a few vector instructions of it.
+constexpr std::size_t kBlock = 128;
+
+/// From `at` on, the first block with a place where the first and the last byte of a delimiter of `size`
+/// bytes are, or the last place from which no whole block can be looked at. Random data rarely has such a
+/// place; what is made to have them differs in the second byte already, or is compared with bytes that no
+/// other candidate has.
+[[gnu::always_inline]] inline std::size_t pass_over(std::string_view text, std::size_t at, std::size_t size,
+                                                    char first, char last) {
+  for (; at + kBlock + size <= text.size(); at += kBlock) {
+    const char* const begins = text.data() + at;
+    const char* const ends = begins + size - 1;
+    unsigned char any = 0;
+    for (std::size_t i = 0; i < kBlock; ++i)
+      any |= static_cast<unsigned char>((begins[i] == first) & (ends[i] == last));
+    if (any != 0) break;
+  }
+  return at;
+}
+
+using PassOver = std::size_t (*)(std::string_view text, std::size_t at, std::size_t size, char first,
+                                 char last);
+
+std::size_t pass_over_anywhere(std::string_view text, std::size_t at, std::size_t size, char first,
+                               char last) {
+  return pass_over(text, at, size, first, last);
+}
+
+#if defined(__x86_64__)
+[[gnu::target("avx2")]] std::size_t pass_over_avx2(std::string_view text, std::size_t at, std::size_t size,
+                                                   char first, char last) {
+  return pass_over(text, at, size, first, last);
+}
+const PassOver kPassOver = __builtin_cpu_supports("avx2") ? pass_over_avx2 : pass_over_anywhere;
+#else
+constexpr PassOver kPassOver = pass_over_anywhere;
+#endif
+
 }  // namespace
 
 std::size_t find_delimiter(std::string_view text, std::string_view delimiter) {
   const std::size_t size = delimiter.size();
   if (size < 2 || text.size() < size) return std::string_view::npos;
-  const char* const data = text.data();
-  const std::size_t last_start = text.size() - size;
-  std::size_t at = 0;
-#if defined(__SSE2__)
-  // Two bytes, the first and the last, compared at 32 places at once. Random data rarely gets past them; what
-  // is made to get past differs in the second byte already, or is compared with bytes that no other candidate
-  // has.
-  const __m128i first = _mm_set1_epi8(delimiter[0]), last = _mm_set1_epi8(delimiter[size - 1]);
-  const auto equal = [&](const char* place) {
-    const auto load = [](const char* from) {
-      return _mm_loadu_si128(reinterpret_cast<const __m128i*>(from));
-    };
-    return static_cast<unsigned>(_mm_movemask_epi8(
-        _mm_and_si128(_mm_cmpeq_epi8(load(place), first), _mm_cmpeq_epi8(load(place + size - 1), last))));
-  };
-  for (; at + 32 + size <= text.size(); at += 32) {
-    const char* place = data + at;
-    for (unsigned mask = equal(place) | equal(place + 16) << 16; mask != 0; mask &= mask - 1) {
-      const auto candidate = static_cast<std::size_t>(__builtin_ctz(mask));
-      if (std::memcmp(place + candidate, delimiter.data(), size) == 0) return at + candidate;
+  for (std::size_t at = 0; at + size <= text.size();) {
+    at = kPassOver(text, at, size, delimiter.front(), delimiter.back());
+    // A block with candidates, or the end, which is shorter than one.
+    const std::size_t end = std::min(at + kBlock, text.size() - size + 1);
+    while (at < end) {
+      const void* found = std::memchr(text.data() + at, delimiter.front(), end - at);
+      if (!found) break;
+      at = static_cast<std::size_t>(static_cast<const char*>(found) - text.data());
+      if (std::memcmp(text.data() + at, delimiter.data(), size) == 0) return at;
+      ++at;
     }
-  }
-#endif
-  while (at <= last_start) {
-    const void* found = std::memchr(data + at, delimiter[0], last_start + 1 - at);
-    if (!found) break;
-    at = static_cast<std::size_t>(static_cast<const char*>(found) - data);
-    if (std::memcmp(data + at, delimiter.data(), size) == 0) return at;
-    ++at;
+    at = end;
   }
   return std::string_view::npos;
 }
@@ -85,7 +101,7 @@ MultipartReader::MultipartReader(BodyReader& body, std::string_view boundary, Li
     : body_(&body),
       limits_(limits),
       delimiter_("\r\n--" + std::string(boundary)),
-      buffer_(std::make_unique_for_overwrite<char[]>(kPiece + kCarry)) {
+      buffer_(std::make_unique_for_overwrite<char[]>(kBodyPiece + kCarry)) {
   // The first delimiter has no line before it; with one put there it is like the others.
   std::memcpy(buffer_.get(), "\r\n", 2);
   end_ = 2;
@@ -97,7 +113,7 @@ Result<void> MultipartReader::fill() {
     end_ -= begin_;
     begin_ = clean_end_ = 0;
   }
-  const std::size_t room = std::min(kPiece, kPiece + kCarry - end_);
+  const std::size_t room = std::min(kBodyPiece, kBodyPiece + kCarry - end_);
   const std::size_t got = TRY(body_->read({buffer_.get() + end_, room}));
   if (got == 0) return malformed("内容不完整", "it ends before its last boundary");
   end_ += got;
@@ -111,11 +127,7 @@ Result<void> MultipartReader::need(std::size_t bytes) {
 
 Result<std::string_view> MultipartReader::read() {
   if (!in_part_) return std::string_view();
-  if (begin_ < clean_end_) {
-    const std::string_view rest(buffer_.get() + begin_, clean_end_ - begin_);
-    begin_ = clean_end_;
-    return rest;
-  }
+  if (begin_ < clean_end_) return hand_out(clean_end_ - begin_);
   for (;;) {
     const std::string_view held(buffer_.get() + begin_, end_ - begin_);
     const std::size_t found = find_delimiter(held, delimiter_);
@@ -123,15 +135,18 @@ Result<std::string_view> MultipartReader::read() {
       in_part_ = false;
       return std::string_view();
     }
-    const std::size_t safe =
-        found != std::string_view::npos ? found : held.size() - possible_start(held, delimiter_);
-    if (safe > 0) {
-      begin_ += safe;
-      clean_end_ = begin_;
-      return held.substr(0, safe);
-    }
+    if (found != std::string_view::npos) return hand_out(found);
+    const std::size_t safe = held.size() - possible_start(held, delimiter_);
+    if (safe > 0) return hand_out(safe);
     TRY(fill());
   }
+}
+
+std::string_view MultipartReader::hand_out(std::size_t bytes) {
+  const std::string_view out(buffer_.get() + begin_, bytes);
+  begin_ += bytes;
+  clean_end_ = begin_;
+  return out;
 }
 
 Result<std::size_t> MultipartReader::read(std::span<char> into) {
@@ -231,7 +246,7 @@ Result<void> MultipartReader::finish() {
   std::size_t after = end_ - begin_;
   begin_ = end_ = clean_end_ = 0;
   while (after <= kMaxAround) {
-    const std::size_t got = TRY(body_->read({buffer_.get(), kPiece}));
+    const std::size_t got = TRY(body_->read({buffer_.get(), kBodyPiece}));
     if (got == 0) return {};
     after += got;
   }

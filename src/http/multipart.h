@@ -41,7 +41,7 @@ class MultipartReader {
 
   /// The next part, or nothing after the last. What is left of the current one is skipped.
   Result<std::optional<Part>> next_part();
-  /// Some bytes of the current part, at most 256 KiB; empty at its end. Valid until the next call.
+  /// Some bytes of the current part, at most kBodyPiece; empty at its end. Valid until the next call.
   Result<std::string_view> read();
   /// The same, copied; 0 at the end.
   Result<std::size_t> read(std::span<char> into);
@@ -51,6 +51,7 @@ class MultipartReader {
  private:
   MultipartReader(BodyReader& body, std::string_view boundary, Limits limits);
   Result<void> fill();
+  std::string_view hand_out(std::size_t bytes);
   Result<void> need(std::size_t bytes);
   Result<void> skip_part(std::size_t limit);
   Result<bool> take_delimiter();

@@ -6,6 +6,7 @@
 
 #include <cerrno>
 
+#include "base/file_writer.h"
 #include "base/ids.h"
 #include "base/log.h"
 #include "images/parallel_sha256.h"
@@ -16,7 +17,6 @@ namespace lathe::images {
 namespace {
 
 constexpr std::size_t kMostBehind = 32 << 20;  // of the hashing, while the disk is slow: few import at a time
-constexpr std::uint64_t kFlushStep = 16ULL << 20;
 
 Path own_path(std::string_view text) {
   return Path::parse(text, "digest").value();
@@ -56,11 +56,10 @@ struct BlobStore::Writer::State {
   BlobStore& store;
   std::size_t in_memory;
   std::string name;  ///< of the staged file; "" while the bytes are in memory
-  Fd fd;
+  FileWriter file;
   std::string bytes;
   ParallelSha256 hash{kMostBehind};
   Blob blob;
-  std::uint64_t flushed = 0;
   bool durable = false, kept = false;
 };
 
@@ -78,9 +77,9 @@ Result<void> BlobStore::Writer::spill() {
   State& s = *state_;
   if (!s.name.empty()) return {};
   std::string name = random_hex(16);
-  s.fd = TRY(s.store.staging_.create_file(own_path(name), 0644));
+  s.file = FileWriter(TRY(s.store.staging_.create_file(own_path(name), 0644)), 0);
   s.name = std::move(name);
-  TRY(write_all(s.fd.get(), s.bytes));
+  TRY(s.file.write(s.bytes));
   s.bytes = {};
   return {};
 }
@@ -94,26 +93,19 @@ Result<void> BlobStore::Writer::write(std::string_view bytes) {
     return {};
   }
   TRY(spill());
-  TRY(write_all(s.fd.get(), bytes));
-  if (s.blob.size - s.flushed >= kFlushStep) {
-    // Starts the writing to the disk, so that little is left for keep; an error shows there.
-    (void)sync_file_range(s.fd.get(), static_cast<off64_t>(s.flushed),
-                          static_cast<off64_t>(s.blob.size - s.flushed), SYNC_FILE_RANGE_WRITE);
-    s.flushed = s.blob.size;
-  }
-  return {};
+  return s.file.write(bytes);
 }
 
 Result<Blob> BlobStore::Writer::finish() {
   State& s = *state_;
-  s.fd.reset();
+  s.file.close();
   s.blob.digest = s.hash.digest();
   return s.blob;
 }
 
 Result<Fd> BlobStore::Writer::open_again() {
   TRY(spill());
-  state_->fd.reset();
+  state_->file.close();
   return state_->store.staging_.open_file(own_path(state_->name), Links::refuse);
 }
 

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <set>
 
+#include "base/file_writer.h"
 #include "images/parallel_sha256.h"
 #include "images/uploads_store.h"
 
@@ -14,7 +15,6 @@ namespace lathe::images {
 namespace {
 
 constexpr std::size_t kPiece = 1 << 20;
-constexpr std::uint64_t kFlushStep = 16ULL << 20;
 constexpr auto kPatience = std::chrono::seconds{10};  // for another request on the same upload
 constexpr std::int64_t kMostUploads = 1000;           // of a user, at a time
 constexpr Duration kTouchEvery = std::chrono::minutes{1};
@@ -32,27 +32,21 @@ Error no_upload(std::string_view id) {
 struct Uploads::State {
   bool busy = false;  ///< somebody holds it; under Uploads::mutex_
   store::UploadRow row;
-  Fd fd;                ///< open while somebody works on it
+  FileWriter file;      ///< open while somebody works on it
   bool loaded = false;  ///< the hash and the size are those of what the file has
   ParallelSha256 hash;
-  std::uint64_t size = 0, flushed = 0;
+  std::uint64_t size = 0;
   std::unique_ptr<files::Reservation> reservation;
   bool over = false;
 
   Result<void> append(std::string_view bytes) {
     TRY(reservation->grow(static_cast<std::int64_t>(bytes.size()), 0));
     hash.add(bytes);
-    if (auto written = write_all(fd.get(), bytes); !written) {
+    if (auto written = file.write(bytes); !written) {
       loaded = false;  // what the file has is found out anew by whoever goes on
       return written;
     }
     size += bytes.size();
-    if (size - flushed >= kFlushStep) {
-      // Starts the writing to the disk, so that little is left for the end; an error shows there.
-      (void)sync_file_range(fd.get(), static_cast<off64_t>(flushed), static_cast<off64_t>(size - flushed),
-                            SYNC_FILE_RANGE_WRITE);
-      flushed = size;
-    }
     return {};
   }
 };
@@ -88,7 +82,7 @@ Result<void> Uploads::clean() {
 Result<Uploads::Held> Uploads::begin(const std::string& user_id, const std::string& name) {
   auto state = std::make_shared<State>();
   state->row = {ids_.next(), user_id, name, clock_.now()};
-  state->fd = TRY(folder_.create_file(own_path(state->row.id), 0644));
+  state->file = FileWriter(TRY(folder_.create_file(own_path(state->row.id), 0644)), 0);
   state->reservation = TRY(files_.reserve(user_id));
   state->loaded = true;
   auto added = db_.write([&](db::Transaction& tx) -> Result<void> {
@@ -163,7 +157,7 @@ Result<void> Uploads::open_file(State& state) {
   if (!fd) return system_error("open", errno);
   if (!state.loaded) TRY(read_again(state, fd.get()));
   if (::lseek(fd.get(), static_cast<off_t>(state.size), SEEK_SET) < 0) return system_error("seek", errno);
-  state.fd = std::move(fd);
+  state.file = FileWriter(std::move(fd), state.size);
   return {};
 }
 
@@ -182,7 +176,7 @@ Result<void> Uploads::read_again(State& state, int fd) {
   }
   TRY(reservation->grow(static_cast<std::int64_t>(size), 0));
   state.hash = std::move(hash);
-  state.size = state.flushed = size;
+  state.size = size;
   state.reservation = std::move(reservation);
   state.loaded = true;
   return {};
@@ -200,7 +194,7 @@ Result<void> Uploads::touch(State& state) {
 
 Result<void> Uploads::remove(State& state) {
   state.over = true;
-  state.fd.reset();
+  state.file.close();
   state.reservation.reset();
   {
     const std::lock_guard lock(mutex_);
@@ -227,7 +221,7 @@ Result<void> Uploads::drop_expired(Time before) {
 
 Uploads::Held::~Held() {
   if (!state_) return;
-  state_->fd.reset();
+  state_->file.close();
   {
     const std::lock_guard lock(uploads_->mutex_);
     state_->busy = false;
@@ -288,10 +282,8 @@ Result<Blob> Uploads::Held::finish(std::string_view digest, BlobStore::Lease& le
     return about("digest", {Code::invalid_argument, {"内容的摘要是 " + is, "the content's digest is " + is}});
   }
   const Blob blob{is, s.size};
-  const bool durable = ::fdatasync(s.fd.get()) == 0;
-  const int why = errno;
   s.loaded = false;  // the hash is closed: should this fail, whoever tries again reads the file anew
-  if (!durable) return system_error("fdatasync", why);
+  TRY(s.file.sync());
   TRY(uploads_->store_.take(uploads_->folder_, own_path(s.row.id), is, lease));
   TRY(uploads_->store_.sync());
   TRY(uploads_->remove(s));
