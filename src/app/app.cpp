@@ -11,6 +11,7 @@
 #include "engines/docker/docker_engine.h"
 #include "engines/engine_by_image.h"
 #include "engines/process/process_engine.h"
+#include "engines/supervised/runs.h"
 
 namespace lathe::app {
 
@@ -175,7 +176,7 @@ std::unique_ptr<engines::Engine> App::make_docker_engine() {
   options.state_dir = data_.file("containers");
   options.socket = socket;
   options.gpus = config_.docker.gpus;
-  options.image_prefix = "lathe.local/" + engines::daemon_owner(options.state_dir) + "/image:";
+  options.image_prefix = "lathe.local/" + engines::owner_of(options.state_dir) + "/image:";
   options.unload_interval = std::min(options.unload_interval, config_.images.sweep_interval);
   options.find_image =
       [this, prefix = options.image_prefix](const std::string& digest) -> Result<engines::ImageTar> {

@@ -122,7 +122,7 @@ struct Making {
 
 /// A flag of the container's state; false too where the daemon does not know.
 bool daemon_says(const ContainerCrew::Shared& shared, std::size_t rank, std::string_view flag) {
-  const auto described = shared.daemon.inspect(container_name(shared.launch, rank));
+  const auto described = shared.daemon.inspect(rank_name(shared.launch, rank));
   if (!described.ok() || !described->is_object()) return false;
   const auto* state = described->as_object().if_contains("State");
   const auto* value = state && state->is_object() ? state->as_object().if_contains(flag) : nullptr;
@@ -195,16 +195,15 @@ class Maker {
       lock.unlock();
       // What broke off half way still has the name; what was only answered too late is about to call.
       if (daemon_says(*shared_, rank_, "Running")) return {};
-      (void)shared_->daemon.remove(container_name(shared_->launch, rank_)).ok();
+      (void)shared_->daemon.remove(rank_name(shared_->launch, rank_)).ok();
     }
   }
 
   Result<void> start_once() {
     const LaunchRecord& launch = shared_->launch;
     const Daemon& daemon = shared_->daemon;
-    const std::string name = container_name(launch, rank_);
-    const Json body =
-        container_body(launch, rank_, mounts_, channel_, joins() ? container_name(launch, 0) : "");
+    const std::string name = rank_name(launch, rank_);
+    const Json body = container_body(launch, rank_, mounts_, channel_, joins() ? rank_name(launch, 0) : "");
     {
       const std::lock_guard guard(shared_->mutex);
       if (making_->connected || shared_->given_up) return {};
@@ -318,7 +317,7 @@ class ContainerRank final : public RankBody {
       if (!making_->made) return;
     }
     // Should the daemon be away, the engine removes it later.
-    (void)shared_->daemon.remove(container_name(shared_->launch, rank_)).ok();
+    (void)shared_->daemon.remove(rank_name(shared_->launch, rank_)).ok();
   }
 
  private:

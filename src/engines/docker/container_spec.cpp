@@ -164,10 +164,6 @@ std::vector<std::string> assignments(const std::vector<EnvVar>& variables) {
 
 }  // namespace
 
-std::string container_name(const LaunchRecord& launch, std::size_t rank) {
-  return fmt::format("lathe-{}-{}-{}", launch.container->owner, launch.plan.run_id, rank);
-}
-
 Result<std::vector<FoundMount>> find_mounts(const LaunchPlan& plan) {
   std::vector<FoundMount> out;
   for (const auto& mount : plan.mounts) {
@@ -193,9 +189,8 @@ Json container_body(const LaunchRecord& launch, std::size_t rank, const std::vec
   body["WorkingDir"] = "/";
   body["Tty"] = false;
   body["Env"] = variables(launch, rank);
-  body["Labels"] = bj::object{{kOwnerLabel, launch.container->owner},
-                              {kRunLabel, launch.plan.run_id},
-                              {kRankLabel, std::to_string(rank)}};
+  body["Labels"] = bj::object{
+      {kOwnerLabel, launch.owner}, {kRunLabel, launch.plan.run_id}, {kRankLabel, std::to_string(rank)}};
   body["HostConfig"] = host_part(launch, rank, mounts, channel, joined);
   return body;
 }

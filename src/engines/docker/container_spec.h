@@ -16,9 +16,6 @@ inline constexpr const char* kOwnerLabel = "lathe.engine";
 inline constexpr const char* kRunLabel = "lathe.run";
 inline constexpr const char* kRankLabel = "lathe.rank";
 
-/// The same for the same rank of the same run, whoever asks: what is there already is not made again.
-std::string container_name(const LaunchRecord& launch, std::size_t rank);
-
 /// A mount of the plan, found on the host.
 struct FoundMount {
   std::string source;  ///< without symbolic links at the moment it was found

@@ -1,7 +1,6 @@
 #include "engines/docker/docker_engine.h"
 
 #include <fcntl.h>
-#include <openssl/sha.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -51,15 +50,6 @@ Error rootless_error() {
 
 }  // namespace
 
-std::string daemon_owner(const std::string& state_dir) {
-  const std::string path = std::filesystem::absolute(state_dir);
-  unsigned char digest[SHA256_DIGEST_LENGTH];
-  ::SHA256(reinterpret_cast<const unsigned char*>(path.data()), path.size(), digest);
-  std::string out;
-  for (int i = 0; i < 5; ++i) out += fmt::format("{:02x}", digest[i]);
-  return out;
-}
-
 struct DockerEngine::State {
   explicit State(Options given)
       : options(std::move(given)),
@@ -70,7 +60,6 @@ struct DockerEngine::State {
               .clear = [this](const LaunchRecord& launch, std::size_t rank) { return clear(launch, rank); },
               .resume = [this](const LaunchRecord& launch) { return resume(launch); },
               .abandoned = [this] { want_sweeps(); }}),
-        owner(daemon_owner(runs.state_dir())),
         loader(daemon, options.find_image, options.retry, options.image_prefix, options.unload_interval) {
     const Fd folder(::open(runs.state_dir().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     auto kept = keep_first_program(folder.get());
@@ -95,7 +84,7 @@ struct DockerEngine::State {
 
   /// A container of an ended run does nothing any more: it may wait for its daemon.
   Result<void> clear(const LaunchRecord& launch, std::size_t rank) {
-    auto removed = daemon.remove(container_name(launch, rank));
+    auto removed = daemon.remove(rank_name(launch, rank));
     if (removed.ok() || removed.error().code != Code::unavailable) return removed;
     want_sweeps();
     return {};
@@ -114,7 +103,6 @@ struct DockerEngine::State {
     out.container = ContainerLaunch{.socket = options.socket,
                                     .image = std::move(image),
                                     .first = runs.state_dir() + "/" + kFirstFile,
-                                    .owner = owner,
                                     .gpus = options.gpus};
     out.rules.mps_directory = mps_directory();
     return out;
@@ -182,8 +170,8 @@ struct DockerEngine::State {
   }
 
   Result<void> sweep_once() const {
-    const std::string prefix = "lathe-" + owner + "-";
-    for (const auto& each : TRY(daemon.list(kOwnerLabel, owner))) {
+    const std::string prefix = "lathe-" + runs.owner() + "-";
+    for (const auto& each : TRY(daemon.list(kOwnerLabel, runs.owner()))) {
       const auto last = each.name.rfind('-');
       if (!each.name.starts_with(prefix) || last <= prefix.size()) continue;
       const std::string run_id = each.name.substr(prefix.size(), last - prefix.size());
@@ -197,7 +185,6 @@ struct DockerEngine::State {
   Options options;
   const Daemon daemon;
   SupervisedRuns runs;
-  const std::string owner;
   mutable std::mutex mutex;
   std::optional<Daemon::About> known;
   std::condition_variable to_sweep;

@@ -19,10 +19,6 @@ struct ImageTar {
   std::function<Result<void>(const std::function<Result<void>(std::string_view)>& sink)> write;
 };
 
-/// Who owns what a daemon keeps for the engine with this state directory: short, and another for every
-/// directory, since two servers may share a daemon.
-std::string daemon_owner(const std::string& state_dir);
-
 /// Runs plans in containers of Docker or Podman, by the Docker Engine API on a Unix socket of this machine.
 /// As with ProcessEngine every run has a supervisor and a folder below `state_dir`, so neither the server's
 /// nor the daemon's death is the run's. The plan's image is looked up at the daemon and loaded from the store

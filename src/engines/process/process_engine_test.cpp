@@ -81,6 +81,12 @@ class ProcessEngineTest : public testing::Test {
     return {};
   }
 
+  /// The launch record of a run, while it is there.
+  LaunchRecord record_of(const std::string& run_id) const {
+    const auto folder = RunFolder::open(AT_FDCWD, base_ / "state" / run_id);
+    return **folder->read<LaunchRecord>(RunFolder::kLaunch);
+  }
+
   std::int64_t supervisor_of(const std::string& run_id) const {
     const auto folder = RunFolder::open(AT_FDCWD, base_ / "state" / run_id);
     const auto claim = folder->read<ClaimRecord>(RunFolder::kClaim);
@@ -88,11 +94,11 @@ class ProcessEngineTest : public testing::Test {
   }
 
   void expect_nothing_left(Engine& engine, const std::vector<std::string>& runs) const {
-    const auto cgroups = CgroupTree::discover();
     for (const auto& run_id : runs) {
+      const LaunchRecord record = record_of(run_id);
       EXPECT_TRUE(engine.remove(run_id).ok()) << run_id;
-      for (const auto& part : cgroups.bases())
-        EXPECT_FALSE(fs::exists(fmt::format("{}/lathe-{}-0", part.directory, run_id)));
+      for (const auto& part : record.cgroups)
+        EXPECT_FALSE(fs::exists(part.directory + "/" + rank_name(record, 0)));
     }
     EXPECT_TRUE(engine.list()->empty());
     EXPECT_TRUE(fs::is_empty(base_ / "state"));
@@ -124,6 +130,24 @@ TEST_F(ProcessEngineTest, ALossIsNoticedByTheNextEngineToo) {
   ::kill(static_cast<pid_t>(supervisor), SIGKILL);
   engine = open();
   EXPECT_EQ(wait_for(*engine, "run", RankState::ended).verdict().cause, EndCause::lost);
+  expect_nothing_left(*engine, {"run"});
+}
+
+TEST_F(ProcessEngineTest, ACopyOfItsDirectoryLeavesTheRunsOfTheOriginalAlone) {
+  auto engine = open();
+  ASSERT_TRUE(engine->start(plan("run", "sleep 1000")).ok());
+  const auto running = wait_for(*engine, "run", RankState::running);
+  const std::string from = base_ / "state", to = base_ / "copy";
+  ASSERT_TRUE(run_command({.argv = {"cp", "-a", from, to}})->success());
+  {
+    ProcessEngine copy({.state_dir = to});
+    EXPECT_EQ(wait_for(copy, "run", RankState::ended).verdict().cause, EndCause::lost);
+    EXPECT_TRUE(copy.remove("run").ok());
+  }
+  EXPECT_EQ(engine->inspect("run")->state, RankState::running);
+  EXPECT_FALSE(is_dead(running.ranks[0].pid));
+  EXPECT_TRUE(engine->stop("run", Duration{0}).ok());
+  EXPECT_EQ(wait_for(*engine, "run", RankState::ended).verdict().cause, EndCause::stopped);
   expect_nothing_left(*engine, {"run"});
 }
 
@@ -224,11 +248,12 @@ TEST_F(ProcessEngineTest, WorksInAUnifiedHierarchyToo) {
   const auto deadline = std::chrono::steady_clock::now() + 60s;
   while (slurp(base_ / "logs" / "rank-0.log") != "up\n" && std::chrono::steady_clock::now() < deadline)
     std::this_thread::sleep_for(2ms);
-  EXPECT_THAT(slurp(unified / "lathe-run-0" / "cgroup.procs"),
+  const std::string group = rank_name(record_of("run"), 0);
+  EXPECT_THAT(slurp(unified / group / "cgroup.procs"),
               testing::HasSubstr(std::to_string(running.ranks[0].pid)));
   EXPECT_GT(engine.usage("run")->cpu_seconds, 0.0);
   EXPECT_FALSE(engine.capabilities().limits_memory);
-  EXPECT_TRUE(CgroupTree({{"unified", unified}}).group("lathe-run-0").destroy());  // by cgroup.kill
+  EXPECT_TRUE(CgroupTree({{"unified", unified}}).group(group).destroy());  // by cgroup.kill
   const auto end = wait_for(engine, "run", RankState::ended).verdict();
   EXPECT_EQ(end.signal, SIGKILL) << end.message.en;
   EXPECT_TRUE(engine.remove("run").ok());

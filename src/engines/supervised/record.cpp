@@ -27,12 +27,12 @@ void fields(Fields& f, ContainerLaunch& c) {
   f.field("socket", c.socket, {.max_length = 10'000});
   f.field("image", c.image, {.max_length = 10'000});
   f.field("first", c.first, {.max_length = 10'000});
-  f.field("owner", c.owner);
   f.field("gpus", c.gpus);
 }
 
 void fields(Fields& f, LaunchRecord& r) {
   f.field("plan", r.plan);
+  f.field("owner", r.owner);
   f.field("container", r.container);
   f.field("rules", r.rules);
   f.field("cgroups", r.cgroups);
@@ -40,8 +40,12 @@ void fields(Fields& f, LaunchRecord& r) {
   f.field("pidsByProcess", r.pids_by_process);
 }
 
+std::string rank_name(const LaunchRecord& record, std::size_t rank) {
+  return fmt::format("lathe-{}-{}-{}", record.owner, record.plan.run_id, rank);
+}
+
 Cgroup rank_cgroup(const LaunchRecord& record, std::size_t rank) {
-  return CgroupTree(record.cgroups).group(fmt::format("lathe-{}-{}", record.plan.run_id, rank));
+  return CgroupTree(record.cgroups).group(rank_name(record, rank));
 }
 
 void fields(Fields& f, ClaimRecord& r) {

@@ -30,13 +30,13 @@ struct ContainerLaunch {
   std::string socket;  ///< of the daemon, a path
   std::string image;   ///< as the daemon knows it
   std::string first;   ///< path of the program that is the first of every container
-  std::string owner;   ///< of the containers: the engine's state directory, in short
   std::string gpus;    ///< how accelerators are asked for: "requests", "cdi"
 };
 void fields(Fields& f, ContainerLaunch& c);
 
 struct LaunchRecord {
   LaunchPlan plan;
+  std::string owner = {};  ///< see owner_of
   std::optional<ContainerLaunch> container = {};
   // Of processes only:
   SandboxRules rules = {};
@@ -46,6 +46,9 @@ struct LaunchRecord {
   bool pids_by_process = false;
 };
 void fields(Fields& f, LaunchRecord& r);
+/// What a rank is called among all that this machine runs: its cgroup, or its container. The same whoever
+/// asks: what is there already is not made again.
+std::string rank_name(const LaunchRecord& record, std::size_t rank);
 /// The group of a rank that is a process.
 Cgroup rank_cgroup(const LaunchRecord& record, std::size_t rank);
 

@@ -2,6 +2,8 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <fmt/format.h>
+#include <openssl/sha.h>
 #include <poll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -97,11 +99,21 @@ class SupervisedRuns::Starting {
   bool mine_ = false;
 };
 
+std::string owner_of(const std::string& state_dir) {
+  const std::string path = std::filesystem::weakly_canonical(std::filesystem::absolute(state_dir));
+  unsigned char digest[SHA256_DIGEST_LENGTH];
+  ::SHA256(reinterpret_cast<const unsigned char*>(path.data()), path.size(), digest);
+  std::string out;
+  for (int i = 0; i < 5; ++i) out += fmt::format("{:02x}", digest[i]);
+  return out;
+}
+
 SupervisedRuns::SupervisedRuns(Options options) : options_(std::move(options)) {
   options_.state_dir = std::filesystem::absolute(options_.state_dir);
   auto directory = Directory::create(options_.state_dir);
   if (!directory.ok()) throw std::runtime_error(directory.error().describe(Language::en));
   root_ = std::move(*directory);
+  owner_ = owner_of(options_.state_dir);
 }
 
 void SupervisedRuns::adopt() {
@@ -200,7 +212,8 @@ void SupervisedRuns::on_change(std::function<void(const std::string&)> callback)
   watcher_.on_change(std::move(callback));
 }
 
-Result<void> SupervisedRuns::write_down(const LaunchRecord& record) {
+Result<void> SupervisedRuns::write_down(LaunchRecord record) {
+  record.owner = owner_;
   const std::string& run_id = record.plan.run_id;
   if (::mkdirat(root_.fd(), run_id.c_str(), 0700) != 0 && errno != EEXIST)
     return system_error("mkdir " + path(run_id), errno);
@@ -297,6 +310,14 @@ Result<SupervisedRuns::Records> SupervisedRuns::read_records(const RunFolder& ru
   return out;
 }
 
+/// In a copy of another server's directory, what goes by the run's name is that server's.
+Result<void> SupervisedRuns::clear(const LaunchRecord& launch, std::size_t rank) const {
+  if (launch.owner == owner_) return options_.clear(launch, rank);
+  log::warning("run {} was started from another directory: what it left behind is not looked for",
+               launch.plan.run_id);
+  return {};
+}
+
 /// Writes the ends that a supervisor owed and can no longer write, with the lock held.
 Result<void> SupervisedRuns::write_missing_ends(const RunFolder& run, const LaunchRecord& launch,
                                                 EndCause cause, const std::optional<Text>& why) {
@@ -313,7 +334,7 @@ Result<void> SupervisedRuns::write_missing_ends(const RunFolder& run, const Laun
     record.end.memory_peak_bytes = used.memory_peak_bytes;
     record.end.message = why ? *why : end_text(record.end, launch.plan, std::nullopt, std::nullopt);
     if (records.starts[i]) await_end(records.starts[i]->pid);
-    if (auto cleared = options_.clear(launch, i); !cleared.ok())
+    if (auto cleared = clear(launch, i); !cleared.ok())
       log::warning("run {}: {}", launch.plan.run_id, cleared.error().describe(Language::en));
     TRY(run.write(RunFolder::end_name(i), record, Durable::yes));
   }
@@ -396,7 +417,7 @@ Result<void> SupervisedRuns::remove(const std::string& run_id) {
     return Error{Code::failed_precondition, {"尚未结束：" + run_id, "has not ended: " + run_id}};
   if (status.ok()) {
     const LaunchRecord launch = TRY(launch_record(*run, run_id));
-    for (std::size_t i = launch.plan.ranks.size(); i-- > 0;) TRY(options_.clear(launch, i));
+    for (std::size_t i = launch.plan.ranks.size(); i-- > 0;) TRY(clear(launch, i));
   }
   forget(run_id);
   erase(root_.fd(), run_id);

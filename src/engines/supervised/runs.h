@@ -17,6 +17,10 @@
 
 namespace lathe::engines {
 
+/// Whose the runs of a state directory are, in short: another for every directory, by whatever name it is
+/// reached, since servers may share a machine or a daemon, and a directory may be a copy of another's.
+std::string owner_of(const std::string& state_dir);
+
 /// What engines of this machine have in common: the runs below one directory, a folder and a supervisor each
 /// (see record.h). The supervisor is a process that outlives the server; the folder's files are the truth, so
 /// whoever opens the directory again goes on where the last one was killed. Methods keep the contract of
@@ -46,10 +50,11 @@ class SupervisedRuns {
   /// Takes up what an earlier engine left. Once, before anything else.
   void adopt();
   const std::string& state_dir() const { return options_.state_dir; }
+  const std::string& owner() const { return owner_; }
 
   /// Is it started, or being started? Then starting it again does nothing.
   bool known(const std::string& run_id);
-  /// Writes the run down and supervises it.
+  /// Writes the run down, with the owner, and supervises it.
   Result<void> start(const LaunchRecord& record);
   /// Writes the run down; launch() or give_up() must follow. `detail` is what it waits for.
   Result<void> accept(const LaunchRecord& record, Text detail);
@@ -78,7 +83,8 @@ class SupervisedRuns {
 
   std::string path(const std::string& run_id) const { return options_.state_dir + "/" + run_id; }
   Result<RunFolder> folder(const std::string& run_id) const;
-  Result<void> write_down(const LaunchRecord& record);
+  Result<void> write_down(LaunchRecord record);
+  Result<void> clear(const LaunchRecord& launch, std::size_t rank) const;
   void adopt(const std::string& run_id);
   void watch_supervisor(const std::string& run_id, const RunFolder& run);
   Result<void> supervise(const std::string& run_id);
@@ -91,6 +97,7 @@ class SupervisedRuns {
                                   const std::optional<Text>& why = std::nullopt);
 
   Options options_;
+  std::string owner_;
   Directory root_;
   SystemClock clock_;
   std::mutex mutex_;
