@@ -113,14 +113,21 @@ Result<Uploads::Held> Uploads::find(const std::string& id, std::string_view user
   const auto row = TRY(db_.read(
       [&](db::Transaction& tx) -> Result<std::optional<store::UploadRow>> { return store::upload(tx, id); }));
   if (!row || row->user_id != user_id || row->name != name) return no_upload(id);
+  Held held = TRY(hold(*row));
+  TRY(open_file(*held.state_));
+  TRY(touch(*held.state_));
+  return held;
+}
+
+Result<Uploads::Held> Uploads::hold(const store::UploadRow& row) {
   std::shared_ptr<State> state;
   {
     // Not a timed mutex: the thread sanitizer of g++ 12 does not see one being taken.
     std::unique_lock lock(mutex_);
-    auto& known = known_[id];
+    auto& known = known_[row.id];
     if (!known) {
       known = std::make_shared<State>();
-      known->row = *row;
+      known->row = row;
     }
     state = known;
     if (!freed_.wait_for(lock, kPatience, [&] { return !state->busy; }))
@@ -131,9 +138,7 @@ Result<Uploads::Held> Uploads::find(const std::string& id, std::string_view user
     state->busy = true;
   }
   Held held(*this, state);
-  if (state->over) return no_upload(id);
-  TRY(open_file(*state));
-  TRY(touch(*state));
+  if (state->over) return no_upload(row.id);
   return held;
 }
 
@@ -212,8 +217,9 @@ Result<void> Uploads::drop_expired(Time before) {
     return store::uploads_until(tx, before);
   }));
   for (const auto& row : rows) {
-    auto held = find(row.id, row.user_id, row.name);
-    if (!held) continue;  // it ended just now, or somebody is at it again
+    auto held = hold(row);
+    if (!held) continue;                                  // it ended just now, or somebody is at work on it
+    if (held->state_->row.touched_at > before) continue;  // somebody came back since the rows were read
     TRY(held->cancel());
   }
   return {};

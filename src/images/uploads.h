@@ -14,6 +14,10 @@
 
 namespace lathe::images {
 
+namespace store {
+struct UploadRow;
+}
+
 /// Blobs that clients push, piece by piece, possibly over several requests and several runs of the server:
 /// hashed while they are written. Safe from any thread.
 class Uploads {
@@ -66,6 +70,8 @@ class Uploads {
   Uploads(db::Database& db, files::Files& files, BlobStore& store, IdSource& ids, const Clock& clock)
       : db_(db), files_(files), store_(store), ids_(ids), clock_(clock) {}
   Result<void> clean();
+  /// Waits for whoever works on it. not_found if it ended meanwhile; unavailable.
+  Result<Held> hold(const store::UploadRow& row);
   Result<void> open_file(State& state);
   Result<void> read_again(State& state, int fd);
   Result<void> touch(State& state);
