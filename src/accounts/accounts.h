@@ -49,6 +49,7 @@ struct Options {
   /// The first administrator's password; empty: a random one, written to `initial_password_file` (mode 0600).
   std::string admin_password;
   std::string initial_password_file;
+  Duration audit_retention{0};  ///< entries of the audit trail are kept for so long; 0: for ever
 };
 
 /// What a request of the documented API says about its user, as it came. Never believed, only checked.

@@ -47,6 +47,7 @@ Result<std::unique_ptr<Accounts>> Accounts::open(db::Database& db, Audit& audit,
                                                  const Clock& clock, Options options) {
   auto service = std::make_unique<Service>(db, audit, ids, clock, std::move(options));
   TRY(service->make_first_admin());
+  service->start_audit_retention();
   return std::unique_ptr<Accounts>(std::move(service));
 }
 
@@ -83,6 +84,12 @@ Result<void> Service::make_first_admin() {
     log::info("the first administrator is 'admin', with the password from LATHE_ADMIN_PASSWORD");
   }
   return {};
+}
+
+void Service::start_audit_retention() {
+  if (options_.audit_retention == Duration{0}) return;
+  audit_retention_ = std::make_unique<AuditRetention>(db_, clock_, options_.audit_retention);
+  audit_retention_->start();
 }
 
 // --- for whom a request may act ----------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -10,6 +11,7 @@
 #include "accounts/accounts.h"
 #include "accounts/accounts_store.h"
 #include "accounts/accounts_wire.h"
+#include "accounts/audit_retention.h"
 #include "accounts/identity_cache.h"
 #include "accounts/login_limiter.h"
 #include "accounts/passwords.h"
@@ -22,6 +24,7 @@ class Service final : public Accounts {
  public:
   Service(db::Database& db, Audit& audit, IdSource& ids, const Clock& clock, Options options);
   Result<void> make_first_admin();
+  void start_audit_retention();
 
   Result<http::Identity> authenticate(const http::Request& request) override;
   Result<http::Identity> check_password(std::string_view user_name, std::string_view password,
@@ -95,6 +98,7 @@ class Service final : public Accounts {
   std::mutex users_mutex_;
   std::unordered_map<std::string, KnownUser> known_users_;
   std::uint64_t users_epoch_ = 0;
+  std::unique_ptr<AuditRetention> audit_retention_;
 };
 
 /// BLAKE2b-256 of a token, in hexadecimal digits: what is stored of it.

@@ -202,4 +202,8 @@ std::vector<AuditRow> audit(db::Transaction& tx, const AuditFilter& filter, std:
   return db::select<AuditRow>(tx, sql, std::move(args));
 }
 
+std::int64_t drop_audit(db::Transaction& tx, Time before, std::int64_t limit) {
+  return tx.execute(kDropAudit, {before, limit});  // ids sort by time: the oldest are found by their key
+}
+
 }  // namespace lathe::accounts::store

@@ -88,5 +88,9 @@ struct AuditFilter {
 };
 std::vector<AuditRow> audit(db::Transaction& tx, const AuditFilter& filter, std::string_view before,
                             std::int64_t limit);
+/// Takes out of the oldest `limit` entries those that happened before; gives how many.
+std::int64_t drop_audit(db::Transaction& tx, Time before, std::int64_t limit);
+inline constexpr std::string_view kDropAudit =
+    "DELETE FROM audit WHERE id IN (SELECT id FROM audit ORDER BY id LIMIT $2) AND happened_at < $1";
 
 }  // namespace lathe::accounts::store

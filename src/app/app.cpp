@@ -72,6 +72,7 @@ Result<void> App::construct_accounts() {
   options.sessions = {config_.sessions.idle, config_.sessions.absolute};
   options.admin_password = admin_password ? admin_password : "";
   options.initial_password_file = data_.file("initial-admin-password");
+  options.audit_retention = config_.audit.retention;
   accounts_ = TRY(accounts::Accounts::open(*db_, audit_, ids_, clock_, options));
   // What the server starts must not find it in its environment.
   ::unsetenv("LATHE_ADMIN_PASSWORD");

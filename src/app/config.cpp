@@ -74,6 +74,10 @@ void fields(Fields& f, SessionConfig& sessions) {
   duration(f, "absolute", sessions.absolute, "or so long after it began");
 }
 
+void fields(Fields& f, AuditConfig& audit) {
+  duration(f, "retention", audit.retention, "Entries of the audit trail are kept for so long; 0s: for ever");
+}
+
 void fields(Fields& f, JobsConfig& jobs) {
   f.field("uid", jobs.uid,
           {.doc = "User id of jobs, where the server is root", .min = 1, .max = 4294967294.0});
@@ -170,6 +174,7 @@ void fields(Fields& f, Config& config) {
   f.field("tls", config.tls);
   f.field("log", config.log);
   f.field("sessions", config.sessions);
+  f.field("audit", config.audit);
   f.field("ioThreads", config.io_threads, {.min = 1, .max = 64});
   if (f.enter("limits", {}, false)) {
     LimitsConfig limits{config.limits};

@@ -37,6 +37,11 @@ struct SessionConfig {
   Duration absolute{std::chrono::hours{24 * 30}};
 };
 
+/// The trail of who did what.
+struct AuditConfig {
+  Duration retention{std::chrono::hours{24 * 365}};  ///< 0: for ever
+};
+
 /// The daemon that runs images: Docker, or Podman's service.
 struct DockerConfig {
   /// Its socket. "": Docker's or Podman's usual one where it is there when the server starts; "none": no
@@ -84,6 +89,7 @@ struct Config {
   std::optional<TlsConfig> tls;
   LogConfig log;
   SessionConfig sessions;
+  AuditConfig audit;
   std::int64_t io_threads = 1;
   http::Limits limits;
   Duration drain_timeout{30'000};  ///< how long requests under way may take to end at a stop

@@ -18,7 +18,7 @@ TEST(Config, ReadsAFileWithCommentsOverTheDefaults) {
     // a comment
     "listen": "[::1]:9", "tls": {"certificate": "c.pem", "key": "k.pem"},
     "sessions": {"idle": "90m"}, "limits": {"maxWorkers": 8, "idleTimeout": "5s"}, /* and another */
-    "drainTimeout": "250ms", "jobs": {"network": "none"},
+    "drainTimeout": "250ms", "jobs": {"network": "none"}, "audit": {"retention": "90d"},
   })");
   ASSERT_TRUE(config.ok()) << config.error().describe(Language::en);
   EXPECT_EQ(config->listen, "[::1]:9");
@@ -30,7 +30,9 @@ TEST(Config, ReadsAFileWithCommentsOverTheDefaults) {
   EXPECT_EQ(config->limits.max_queued, http::Limits{}.max_queued);
   EXPECT_EQ(config->drain_timeout, Duration{250});
   EXPECT_EQ(config->jobs.network, "none");
-  EXPECT_TRUE(parse_config("{}").ok());
+  EXPECT_EQ(config->audit.retention, std::chrono::hours{24 * 90});
+  EXPECT_EQ(parse_config("{}")->audit.retention, std::chrono::hours{24 * 365});
+  EXPECT_EQ(parse_config(R"({"audit": {"retention": "0s"}})")->audit.retention, Duration{0});
 }
 
 TEST(Config, ReadsTheGatewaysLimits) {
