@@ -164,6 +164,11 @@ def wait_for(what, probe, timeout=600):
         time.sleep(0.2)
 
 
+def reason(row):
+    """Why a task waits, or how it ended: the code, and the server's words."""
+    return f"{row.get('statusReason')}: {row.get('statusMessage')}"
+
+
 def folder(root, keep=lambda path: True):
     """The files below `root` as (relative name, path)."""
     return [(str(p.relative_to(root)), p) for p in sorted(root.rglob("*")) if p.is_file() and keep(p)]
@@ -308,10 +313,11 @@ class Demo:
     def follow(self, name, look):
         def probe():
             row = look()
-            if row["status"] in ("Failed", "Stopped"):
-                raise Refused(f"{name} {row['status']}: {row.get('statusReason')}\n{self.log(row['id'], '?tail=30')}")
+            # An engine that this machine cannot have does not come by waiting.
+            if row["status"] in ("Failed", "Stopped") or row.get("statusReason") == "WaitingForEngine":
+                raise Refused(f"{name} {row['status']}: {reason(row)}\n{self.log(row['id'], '?tail=30')}")
             done = f" {round(100 * row['progress'])} %" if row["status"] == "Running" else ""
-            waits = f" ({row['statusReason']})" if row["status"] == "Pending" and row.get("statusReason") else ""
+            waits = f" ({reason(row)})" if row["status"] == "Pending" and row.get("statusReason") else ""
             return row["status"] == "Succeeded", row["status"] + done + waits
         wait_for(name, probe)
 

@@ -15,6 +15,7 @@ auto EngineByImage::either(const Ask& ask) -> decltype(ask(std::declval<Engine&>
 Capabilities EngineByImage::capabilities() const {
   Capabilities out = processes_->capabilities();
   out.runs_images = containers_ != nullptr;
+  out.usable = out.usable || out.runs_images;  // a run that needs processes is refused by itself
   return out;
 }
 

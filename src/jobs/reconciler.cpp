@@ -230,10 +230,12 @@ admission::Snapshot Reconciler::snapshot() {
       admission::Group& seen = out.groups[group.id];
       const auto* entry = platform_.engines.find(group.engine);
       seen.engine = group.engine;
-      if (!entry || !entry->engine->capabilities().usable) {
+      const auto can = entry ? entry->engine->capabilities() : engines::Capabilities{.usable = false};
+      if (!can.usable) {
         seen.usable = false;
         seen.trouble = {fmt::format("运行引擎 {} 不可用", group.engine),
                         fmt::format("the engine {} is not available", group.engine)};
+        if (!can.shortcomings.empty()) seen.trouble = can.shortcomings.front();
       }
       seen.capacity = capacity_of(group, machine, entry ? entry->gpus : std::vector<engines::GpuDevice>{});
       if (entry) seen.gpus = pools[group.engine];

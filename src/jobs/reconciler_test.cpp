@@ -145,6 +145,15 @@ TEST_F(ReconcilerTest, ALostMachineMeansAnotherAttemptButNotForEver) {
   EXPECT_EQ(platform_.reason(id), "NodeFailure");
 }
 
+TEST_F(ReconcilerTest, AJobThatWaitsForItsEngineIsToldWhatTheEngineLacks) {
+  platform_.engine().set_unusable("no root of its own");
+  const auto id = platform_.create("2", {});
+  ASSERT_TRUE(platform_.waits_for(id, "WaitingForEngine"));
+  const auto found = platform_.job(id);
+  EXPECT_NE(std::string(found.at("reason").at("message").as_string()).find("no root of its own"),
+            std::string::npos);
+}
+
 TEST_F(ReconcilerTest, AnEngineThatRefusesFailsTheJobInWords) {
   platform_.engine().set_refusal("no MPS here");
   const auto id = platform_.create("2", {});

@@ -16,7 +16,12 @@ namespace lathe::jobs::testing {
 class TestEngine final : public engines::Engine {
  public:
   std::string_view name() const override { return "process"; }
-  engines::Capabilities capabilities() const override { return {}; }
+  engines::Capabilities capabilities() const override {
+    const std::lock_guard lock(mutex_);
+    engines::Capabilities out{.usable = unusable_.empty()};
+    if (!out.usable) out.shortcomings.push_back({unusable_, unusable_});
+    return out;
+  }
 
   Result<void> start(const engines::LaunchPlan& plan) override {
     TRY(engines::check(plan));
@@ -94,6 +99,10 @@ class TestEngine final : public engines::Engine {
     const std::lock_guard lock(mutex_);
     down_ = down;
   }
+  void set_unusable(std::string why) {
+    const std::lock_guard lock(mutex_);
+    unusable_ = std::move(why);
+  }
   void set_refusal(std::string why) {
     const std::lock_guard lock(mutex_);
     refusal_ = std::move(why);
@@ -136,12 +145,12 @@ class TestEngine final : public engines::Engine {
     if (callback) callback(run_id);
   }
 
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::map<std::string, Run> runs_;
   std::map<std::string, int> started_;
   std::function<void(const std::string&)> callback_;
   bool down_ = false, runs_at_once_ = true;
-  std::string refusal_;
+  std::string refusal_, unusable_;
   int calls_ = 0;
 };
 

@@ -164,6 +164,19 @@ TEST_F(ProcessEngineTest, AReusedPidIsNotMistakenForTheSupervisor) {
   expect_nothing_left(*engine, {"run"});
 }
 
+TEST_F(ProcessEngineTest, WhatASystemCallRefusedIsSaidToBeOfTheSandbox) {
+  auto engine = open();
+  auto wrong = plan("run", "true");
+  wrong.mounts[0].target = "/usr/bin/env/shared";
+  ASSERT_TRUE(engine->start(wrong).ok());
+  const auto end = wait_for(*engine, "run", RankState::ended).verdict();
+  EXPECT_EQ(end.cause, EndCause::launch_failed);
+  EXPECT_THAT(end.message.en, testing::HasSubstr("sandbox cannot be set up: mount at /usr/bin/env/shared: "
+                                                 "Not a directory"));
+  EXPECT_THAT(end.message.zh, testing::HasSubstr("无法建立作业的沙箱"));
+  expect_nothing_left(*engine, {"run"});
+}
+
 TEST_F(ProcessEngineTest, ASupervisorThatCannotStartEndsTheRun) {
   ProcessEngine engine({.state_dir = base_ / "state", .supervisor = {"/bin/false"}});
   ASSERT_TRUE(engine.start(plan("run", "true")).ok());

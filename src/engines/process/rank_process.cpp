@@ -25,6 +25,14 @@ using namespace first_process;
   first_process::fail(error.describe(Language::zh), error.describe(Language::en));
 }
 
+/// A system call's error says which one, but not what for.
+Error of_sandbox(Error error) {
+  if (error.code != Code::internal) return error;
+  error.message.zh = "无法建立作业的沙箱：" + error.message.zh;
+  error.message.en = "the job's sandbox cannot be set up: " + error.message.en;
+  return error;
+}
+
 /// Standard input, output and error, the channel and the lock; nothing else stays open.
 void arrange_descriptors(const RankProcess& rank) {
   const int channel = ::fcntl(rank.channel.get(), F_DUPFD_CLOEXEC, 100);
@@ -80,7 +88,7 @@ int become_command(const RankProcess& rank) {
   const auto& plan = rank.launch.plan;
   auto ready = enter_view(plan, rank.rank, rank.launch.rules, rank.staging);
   if (ready.ok()) ready = drop_privileges(plan, rank.launch.rules);
-  if (!ready.ok()) fail(ready.error());
+  if (!ready.ok()) fail(of_sandbox(ready.error()));
   ::prctl(PR_SET_DUMPABLE, 0);
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a change of uid clears it
   if (::chdir(plan.work_dir.c_str()) != 0)

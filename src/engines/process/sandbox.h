@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/fields.h"
@@ -37,6 +38,9 @@ Result<void> enter_empty_network();
 /// directory is "/".
 Result<void> enter_view(const LaunchPlan& plan, std::size_t rank, const SandboxRules& rules,
                         const std::string& staging);
+
+/// Why a process here cannot exchange its root for another one; `step` failed with EINVAL.
+Error fixed_root(std::string_view step);
 
 /// Gives up, for good, every right beyond those of the plan's uid: capabilities, set-uid programs, new
 /// namespaces, mounts. `rules` say whether the uid must be changed.

@@ -9,6 +9,7 @@
 #include <cerrno>
 #include <climits>
 #include <cstdlib>
+#include <cstring>
 #include <optional>
 
 #include "base/atomic_file.h"
@@ -26,6 +27,11 @@ constexpr std::uint64_t kSafe = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV;
 
 Error failed(const std::string& what) {
   return system_error(what, errno);
+}
+
+/// The same for the steps that need the process's root to be a mount point.
+Error failed_at_root(const std::string& step) {
+  return errno == EINVAL ? fixed_root(step) : failed(step);
 }
 
 Fd open_beneath(int folder, const std::string& path, std::uint64_t flags, std::uint64_t resolve) {
@@ -80,7 +86,8 @@ class View {
       : plan_(plan), resources_(plan.ranks[rank].resources), rules_(rules) {}
 
   Result<void> build(const std::string& staging) {
-    if (::mount("", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return failed("make mounts private");
+    if (::mount("", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
+      return failed_at_root("make mounts private");
     TRY(collect_system());
     TRY(collect_devices());
     TRY(collect_mounts());
@@ -317,7 +324,7 @@ class View {
       if (piece.sealed) TRY(set_attributes(piece.tree.get(), MOUNT_ATTR_RDONLY, false));
     TRY(set_attributes(root_.get(), MOUNT_ATTR_RDONLY, false));
     if (::fchdir(root_.get()) != 0) return failed("fchdir");
-    if (::syscall(SYS_pivot_root, ".", ".") != 0) return failed("pivot_root");
+    if (::syscall(SYS_pivot_root, ".", ".") != 0) return failed_at_root("pivot_root");
     if (::umount2(".", MNT_DETACH) != 0) return failed("umount");
     if (::chdir("/") != 0) return failed("chdir");
     return {};
@@ -332,6 +339,20 @@ class View {
 };
 
 }  // namespace
+
+Error fixed_root(std::string_view step) {
+  return {Code::failed_precondition,
+          {fmt::format(
+               "服务器的根目录不能换成作业自己的（{}：{}）：它不是独立的挂载点，或位于共享的挂载之中，"
+               "例如在普通的 chroot 中。请在容器中启动服务器，或在自己的挂载命名空间里先把该目录绑定挂载到"
+               "自身：unshare --mount sh -c 'mount --bind DIR DIR && exec chroot DIR lathe serve …'",
+               step, std::strerror(EINVAL)),
+           fmt::format("the server's root cannot be exchanged for a job's own ({}: {}): it is not a mount "
+                       "point, or lies within shared mounts, as in a plain chroot. Start the server in a "
+                       "container, or bind-mount the folder onto itself in a mount namespace of its own: "
+                       "unshare --mount sh -c 'mount --bind DIR DIR && exec chroot DIR lathe serve …'",
+                       step, std::strerror(EINVAL))}};
+}
 
 Result<void> enter_view(const LaunchPlan& plan, std::size_t rank, const SandboxRules& rules,
                         const std::string& staging) {
