@@ -272,11 +272,15 @@ void Resumable::sweep() {
     return expired_uploads(tx, clock_.now());
   });
   if (!rows) return;
-  for (const UploadRow& row : *rows) {
-    Turn turn(*this, row.id);
+  for (const UploadRow& old : *rows) {
+    Turn turn(*this, old.id);
     if (!turn.mine()) continue;
-    if (auto gone = discard(row); !gone)
-      log::warning("upload {} has expired but remains: {}", row.id, gone.error().describe(Language::en));
+    // Somebody may have gone on with it since.
+    auto row = db_.read(
+        [&](db::Transaction& tx) -> Result<std::optional<UploadRow>> { return find_upload(tx, old.id); });
+    if (!row || !*row || (*row)->expires_at >= clock_.now()) continue;
+    if (auto gone = discard(**row); !gone)
+      log::warning("upload {} has expired but remains: {}", old.id, gone.error().describe(Language::en));
   }
 }
 
