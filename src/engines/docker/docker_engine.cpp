@@ -6,7 +6,7 @@
 
 #include <algorithm>
 #include <condition_variable>
-#include <filesystem>
+#include <map>
 #include <mutex>
 #include <stdexcept>
 #include <thread>
@@ -59,7 +59,7 @@ struct DockerEngine::State {
               .usage = usage,
               .clear = [this](const LaunchRecord& launch, std::size_t rank) { return clear(launch, rank); },
               .resume = [this](const LaunchRecord& launch) { return resume(launch); },
-              .abandoned = [this] { want_sweeps(); }}),
+              .abandoned = [this](const LaunchRecord& launch) { expect_late(launch); }}),
         loader(daemon, options.find_image, options.retry, options.image_prefix, options.unload_interval) {
     const Fd folder(::open(runs.state_dir().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     auto kept = keep_first_program(folder.get());
@@ -88,6 +88,15 @@ struct DockerEngine::State {
     if (removed.ok() || removed.error().code != Code::unavailable) return removed;
     want_sweeps();
     return {};
+  }
+
+  void expect_late(const LaunchRecord& launch) {
+    {
+      const std::lock_guard guard(mutex);
+      for (std::size_t rank = 0; rank < launch.plan.ranks.size(); ++rank)
+        late[rank_name(launch, rank)] = launch.plan.run_id;
+    }
+    want_sweeps();
   }
 
   void want_sweeps() {
@@ -162,11 +171,25 @@ struct DockerEngine::State {
         to_sweep.wait(lock, [&] { return ending || std::chrono::steady_clock::now() < sweep_until; });
         continue;
       }
+      const auto expected = late;
       lock.unlock();
+      remove_late(expected);
       owed = !sweep_once().ok();
       lock.lock();
+      if (std::chrono::steady_clock::now() >= sweep_until) late.clear();
       to_sweep.wait_for(lock, kBetweenSweeps, [&] { return ending; });
     }
+  }
+
+  bool is_known(const std::string& run_id) const {
+    return ::access((runs.state_dir() + "/" + run_id).c_str(), F_OK) == 0;
+  }
+
+  /// By their names: where a container was removed while it was being made, Podman keeps half of it, and
+  /// lists none until that is gone, too.
+  void remove_late(const std::map<std::string, std::string>& expected) const {
+    for (const auto& [name, run_id] : expected)
+      if (!is_known(run_id)) (void)daemon.remove(name).ok();
   }
 
   Result<void> sweep_once() const {
@@ -175,7 +198,7 @@ struct DockerEngine::State {
       const auto last = each.name.rfind('-');
       if (!each.name.starts_with(prefix) || last <= prefix.size()) continue;
       const std::string run_id = each.name.substr(prefix.size(), last - prefix.size());
-      if (::access((runs.state_dir() + "/" + run_id).c_str(), F_OK) == 0) continue;
+      if (is_known(run_id)) continue;
       log::info("container {} belongs to no run: it is removed", each.name);
       TRY(daemon.remove(each.id));
     }
@@ -187,6 +210,7 @@ struct DockerEngine::State {
   SupervisedRuns runs;
   mutable std::mutex mutex;
   std::optional<Daemon::About> known;
+  std::map<std::string, std::string> late;  ///< containers that may come yet, and their runs
   std::condition_variable to_sweep;
   bool ending = false;
   std::chrono::steady_clock::time_point sweep_until = std::chrono::steady_clock::now() + kLateContainers;

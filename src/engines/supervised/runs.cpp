@@ -321,7 +321,7 @@ Result<void> SupervisedRuns::clear(const LaunchRecord& launch, std::size_t rank)
 /// Writes the ends that a supervisor owed and can no longer write, with the lock held.
 Result<void> SupervisedRuns::write_missing_ends(const RunFolder& run, const LaunchRecord& launch,
                                                 EndCause cause, const std::optional<Text>& why) {
-  if (cause == EndCause::lost && options_.abandoned) options_.abandoned();
+  if (cause == EndCause::lost && options_.abandoned) options_.abandoned(launch);
   Records records = TRY(read_records(run, launch.plan.ranks.size()));
   for (std::size_t i = 0; i < records.ends.size(); ++i) {
     if (records.ends[i]) continue;

@@ -42,7 +42,7 @@ class SupervisedRuns {
     /// false: launch() or give_up() will be called. Unset: true.
     std::function<bool(const LaunchRecord&)> resume = {};
     /// A supervisor died with its run unfinished: what it asked others for may still come.
-    std::function<void()> abandoned = {};
+    std::function<void(const LaunchRecord&)> abandoned = {};
   };
   /// Throws std::runtime_error if the directory cannot be used.
   explicit SupervisedRuns(Options options);
