@@ -1,6 +1,7 @@
 #include "base/file_writer.h"
 
 #include <fcntl.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -16,6 +17,7 @@ namespace {
 
 constexpr std::uint64_t kStep = 16ULL << 20;
 constexpr std::uint64_t kLarge = 1ULL << 20;
+constexpr std::uint64_t kScarce = 1ULL << 30;  // of free room
 
 }  // namespace
 
@@ -31,12 +33,7 @@ FileWriter& FileWriter::operator=(FileWriter&& other) noexcept {
 
 Result<void> FileWriter::write(std::string_view bytes) {
   const std::uint64_t end = size_ + bytes.size();
-  if (size_ >= kLarge && end > allocated_) {
-    // Never more than the file has. Where this fails, the write says whether there is room.
-    allocated_ = end + std::min(size_, kStep);
-    (void)::fallocate(fd_.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(size_),
-                      static_cast<off_t>(allocated_ - size_));
-  }
+  if (size_ >= kLarge && end > allocated_) allocate(end + std::min(size_, kStep));  // never twice what it has
   TRY(write_all(fd_.get(), bytes));
   size_ = end;
   if (size_ - flushing_ >= kStep) {
@@ -46,6 +43,17 @@ Result<void> FileWriter::write(std::string_view bytes) {
     flushing_ = size_;
   }
   return {};
+}
+
+void FileWriter::allocate(std::uint64_t end) {
+  allocated_ = end;
+  struct statfs room {};
+  // What this file may not need in the end could be missing for another.
+  if (::fstatfs(fd_.get(), &room) != 0 || room.f_bavail * static_cast<std::uint64_t>(room.f_bsize) < kScarce)
+    return;
+  // Where it fails, the write says whether there is room.
+  (void)::fallocate(fd_.get(), FALLOC_FL_KEEP_SIZE, static_cast<off_t>(size_),
+                    static_cast<off_t>(end - size_));
 }
 
 Result<void> FileWriter::cut(std::uint64_t size) {

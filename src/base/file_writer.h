@@ -33,6 +33,7 @@ class FileWriter {
   int fd() const { return fd_.get(); }
 
  private:
+  void allocate(std::uint64_t end);
   void give_back();
 
   Fd fd_;

@@ -41,7 +41,8 @@ class MultipartReader {
 
   /// The next part, or nothing after the last. What is left of the current one is skipped.
   Result<std::optional<Part>> next_part();
-  /// Some bytes of the current part, at most kBodyPiece; empty at its end. Valid until the next call.
+  /// Some bytes of the current part, not much more than kBodyPiece; empty at its end. Valid until the next
+  /// call.
   Result<std::string_view> read();
   /// The same, copied; 0 at the end.
   Result<std::size_t> read(std::span<char> into);

@@ -138,7 +138,16 @@ Result<Uploads::Held> Uploads::hold(const store::UploadRow& row) {
     state->busy = true;
   }
   Held held(*this, state);
-  if (state->over) return no_upload(row.id);
+  // It may have ended since the row was read.
+  const auto still = TRY(db_.read([&](db::Transaction& tx) -> Result<std::optional<store::UploadRow>> {
+    return store::upload(tx, row.id);
+  }));
+  if (state->over || !still) {
+    const std::lock_guard lock(mutex_);
+    known_.erase(row.id);
+    return no_upload(row.id);
+  }
+  state->row = *still;
   return held;
 }
 
@@ -161,9 +170,8 @@ Result<void> Uploads::open_file(State& state) {
   Fd fd(::open(("/proc/self/fd/" + std::to_string(file.get())).c_str(), O_RDWR | O_CLOEXEC));
   if (!fd) return system_error("open", errno);
   if (!state.loaded) TRY(read_again(state, fd.get()));
-  if (::lseek(fd.get(), static_cast<off_t>(state.size), SEEK_SET) < 0) return system_error("seek", errno);
   state.file = FileWriter(std::move(fd), state.size);
-  return {};
+  return state.file.cut(state.size);  // also room that was allocated ahead when the server was killed
 }
 
 Result<void> Uploads::read_again(State& state, int fd) {
@@ -201,15 +209,15 @@ Result<void> Uploads::remove(State& state) {
   state.over = true;
   state.file.close();
   state.reservation.reset();
-  {
-    const std::lock_guard lock(mutex_);
-    known_.erase(state.row.id);
-  }
-  TRY(db_.write([&](db::Transaction& tx) -> Result<void> {
+  auto removed = db_.write([&](db::Transaction& tx) -> Result<void> {
     store::remove_upload(tx, state.row.id);
     return {};
-  }));
-  return folder_.remove_tree(own_path(state.row.id));
+  });
+  if (removed) removed = folder_.remove_tree(own_path(state.row.id));
+  // Last: until here whoever looks for it finds that it is over.
+  const std::lock_guard lock(mutex_);
+  known_.erase(state.row.id);
+  return removed;
 }
 
 Result<void> Uploads::drop_expired(Time before) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
 #include <functional>
 #include <utility>
 
@@ -48,6 +49,18 @@ TEST(ImageUploads, OneThatIsTakenUpAgainDoesNotExpire) {
   const auto found = uploads->find(taken_up, "2", "zjm/taken-up");
   ASSERT_TRUE(found.ok());
   EXPECT_EQ(found->size(), 1U);
+}
+
+TEST(ImageUploads, OneThatEndsWhileItIsLookedForIsNotFound) {
+  Platform platform;
+  WatchedDatabase db(platform.db());
+  const auto store = BlobStore::open(platform.host("images")).value();
+  const auto uploads = Uploads::open(db, platform.files(), *store, platform.ids(), platform.clock()).value();
+  const std::string id = uploads->begin("2", "zjm/gone")->id();
+  db.after_read = [&] { EXPECT_TRUE(uploads->find(id, "2", "zjm/gone")->cancel().ok()); };
+  EXPECT_EQ(uploads->find(id, "2", "zjm/gone").error().code, Code::not_found);
+  EXPECT_EQ(uploads->find(id, "2", "zjm/gone").error().code, Code::not_found);
+  EXPECT_FALSE(std::filesystem::exists(platform.host("images/.uploads/" + id)));
 }
 
 }  // namespace

@@ -59,7 +59,7 @@ struct DockerEngine::State {
               .usage = usage,
               .clear = [this](const LaunchRecord& launch, std::size_t rank) { return clear(launch, rank); },
               .resume = [this](const LaunchRecord& launch) { return resume(launch); },
-              .abandoned = [this](const LaunchRecord& launch) { expect_late(launch); }}),
+              .abandoned = [this](const LaunchRecord& launch) { want_sweeps(&launch); }}),
         loader(daemon, options.find_image, options.retry, options.image_prefix, options.unload_interval) {
     const Fd folder(::open(runs.state_dir().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     auto kept = keep_first_program(folder.get());
@@ -90,18 +90,12 @@ struct DockerEngine::State {
     return {};
   }
 
-  void expect_late(const LaunchRecord& launch) {
+  /// For a while from now; also for what may come of `lost`.
+  void want_sweeps(const LaunchRecord* lost = nullptr) {
     {
       const std::lock_guard guard(mutex);
-      for (std::size_t rank = 0; rank < launch.plan.ranks.size(); ++rank)
-        late[rank_name(launch, rank)] = launch.plan.run_id;
-    }
-    want_sweeps();
-  }
-
-  void want_sweeps() {
-    {
-      const std::lock_guard guard(mutex);
+      for (std::size_t rank = 0; lost && rank < lost->plan.ranks.size(); ++rank)
+        late[rank_name(*lost, rank)] = lost->plan.run_id;
       sweep_until = std::chrono::steady_clock::now() + kLateContainers;
     }
     to_sweep.notify_all();
@@ -168,6 +162,7 @@ struct DockerEngine::State {
     bool owed = false;
     while (!ending) {
       if (!owed && std::chrono::steady_clock::now() >= sweep_until) {
+        late.clear();
         to_sweep.wait(lock, [&] { return ending || std::chrono::steady_clock::now() < sweep_until; });
         continue;
       }
@@ -176,7 +171,6 @@ struct DockerEngine::State {
       remove_late(expected);
       owed = !sweep_once().ok();
       lock.lock();
-      if (std::chrono::steady_clock::now() >= sweep_until) late.clear();
       to_sweep.wait_for(lock, kBetweenSweeps, [&] { return ending; });
     }
   }

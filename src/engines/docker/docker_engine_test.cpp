@@ -16,6 +16,7 @@
 #include <thread>
 
 #include "base/ids.h"
+#include "base/subprocess.h"
 #include "engines/docker/container_spec.h"
 #include "engines/docker/daemon_testing.h"
 #include "engines/supervised/record.h"
@@ -123,6 +124,26 @@ TEST_P(EitherDaemon, LosesNothingWhenTheDaemonIsKilled) {
   EXPECT_TRUE(engine->remove("run").ok());
   daemon.start();
   eventually([&] { return containers(daemon) == 0; }, "the removal of the container");
+}
+
+TEST_P(EitherDaemon, ACopyOfItsDirectoryLeavesTheContainersOfTheOriginalAlone) {
+  const auto& daemon = shared_daemon(GetParam());
+  auto engine = open(daemon);
+  ASSERT_TRUE(engine->start(plan("sleep 1000")).ok());
+  wait_for(*engine, RankState::running);
+  const std::string from = base_ / "state", to = base_ / "copy";
+  ASSERT_TRUE(run_command({.argv = {"cp", "-a", from, to}})->success());
+  {
+    DockerEngine copy(testing::engine_options(to, daemon));
+    EXPECT_EQ(wait_for(copy, RankState::ended).verdict().cause, EndCause::lost);
+    EXPECT_TRUE(copy.remove("run").ok());
+    std::this_thread::sleep_for(2500ms);  // it sweeps every second
+  }
+  EXPECT_EQ(containers(daemon), 1U);
+  EXPECT_EQ(engine->inspect("run")->state, RankState::running);
+  EXPECT_TRUE(engine->stop("run", Duration{0}).ok());
+  EXPECT_EQ(wait_for(*engine, RankState::ended).verdict().cause, EndCause::stopped);
+  expect_removable(*engine, daemon);
 }
 
 TEST_P(EitherDaemon, ARunGoesOnWhileDaemonAndServerAreRestarted) {

@@ -42,8 +42,8 @@ std::string probe_after(const std::function<bool()>& prepare) {
 
 bool enter(const char* folder, unsigned long propagation, bool bind) {
   return ::unshare(CLONE_NEWNS) == 0 && ::mount("", "/", nullptr, MS_REC | propagation, nullptr) == 0 &&
-         (!bind || ::mount(folder, folder, nullptr, MS_BIND, nullptr) == 0) && ::chroot(folder) == 0 &&
-         ::chdir("/") == 0;
+         (!bind || ::mount(folder, folder, nullptr, MS_BIND | MS_REC, nullptr) == 0) &&
+         ::chroot(folder) == 0 && ::chdir("/") == 0;
 }
 
 TEST(NamespaceProbe, TellsAChrootInWhichNoJobCanHaveARootOfItsOwn) {

@@ -137,11 +137,14 @@ TEST_F(ProcessEngineTest, ACopyOfItsDirectoryLeavesTheRunsOfTheOriginalAlone) {
   auto engine = open();
   ASSERT_TRUE(engine->start(plan("run", "sleep 1000")).ok());
   const auto running = wait_for(*engine, "run", RankState::running);
-  const std::string from = base_ / "state", to = base_ / "copy";
-  ASSERT_TRUE(run_command({.argv = {"cp", "-a", from, to}})->success());
-  {
+  for (const bool claimed : {true, false}) {
+    const std::string from = base_ / "state", to = base_ / (claimed ? "copy" : "earlier copy");
+    ASSERT_TRUE(run_command({.argv = {"cp", "-a", from, to}})->success());
+    if (!claimed)
+      for (const char* file : {"claim.json", "rank-0.start.json"}) fs::remove(fs::path(to) / "run" / file);
     ProcessEngine copy({.state_dir = to});
-    EXPECT_EQ(wait_for(copy, "run", RankState::ended).verdict().cause, EndCause::lost);
+    EXPECT_EQ(wait_for(copy, "run", RankState::ended).verdict().cause,
+              claimed ? EndCause::lost : EndCause::launch_failed);
     EXPECT_TRUE(copy.remove("run").ok());
   }
   EXPECT_EQ(engine->inspect("run")->state, RankState::running);

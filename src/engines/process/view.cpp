@@ -345,12 +345,12 @@ Error fixed_root(std::string_view step) {
           {fmt::format(
                "服务器的根目录不能换成作业自己的（{}：{}）：它不是独立的挂载点，或位于共享的挂载之中，"
                "例如在普通的 chroot 中。请在容器中启动服务器，或在自己的挂载命名空间里先把该目录绑定挂载到"
-               "自身：unshare --mount sh -c 'mount --bind DIR DIR && exec chroot DIR lathe serve …'",
+               "自身：unshare --mount sh -c 'mount --rbind DIR DIR && exec chroot DIR lathe serve …'",
                step, std::strerror(EINVAL)),
            fmt::format("the server's root cannot be exchanged for a job's own ({}: {}): it is not a mount "
                        "point, or lies within shared mounts, as in a plain chroot. Start the server in a "
                        "container, or bind-mount the folder onto itself in a mount namespace of its own: "
-                       "unshare --mount sh -c 'mount --bind DIR DIR && exec chroot DIR lathe serve …'",
+                       "unshare --mount sh -c 'mount --rbind DIR DIR && exec chroot DIR lathe serve …'",
                        step, std::strerror(EINVAL))}};
 }
 

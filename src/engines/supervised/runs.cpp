@@ -132,15 +132,17 @@ void SupervisedRuns::adopt(const std::string& run_id) {
   watcher_.watch_folder(run_id, path(run_id));
   if (opened->has(RunFolder::kClaim)) return watch_supervisor(run_id, *opened);
   // It was accepted, and nobody is known to run it: of two supervisors the one that claims it does.
-  if (options_.resume && !opened->locked()) {
-    const auto launch = opened->read<LaunchRecord>(RunFolder::kLaunch);
-    if (launch.ok() && *launch) {
-      {
-        const std::lock_guard guard(mutex_);
-        waiting_[run_id];
-      }
-      if (!options_.resume(**launch)) return;
+  const auto record = opened->read<LaunchRecord>(RunFolder::kLaunch);
+  const bool readable = record.ok() && record->has_value();
+  if (readable && (*record)->owner != owner_)
+    return give_up(run_id, {"此运行由使用另一目录的服务器接受，不在这里启动",
+                            "was accepted by a server on another directory, and is not started on this one"});
+  if (options_.resume && readable && !opened->locked()) {
+    {
+      const std::lock_guard guard(mutex_);
+      waiting_[run_id];
     }
+    if (!options_.resume(**record)) return;
   }
   launch(run_id);
 }
@@ -321,7 +323,7 @@ Result<void> SupervisedRuns::clear(const LaunchRecord& launch, std::size_t rank)
 /// Writes the ends that a supervisor owed and can no longer write, with the lock held.
 Result<void> SupervisedRuns::write_missing_ends(const RunFolder& run, const LaunchRecord& launch,
                                                 EndCause cause, const std::optional<Text>& why) {
-  if (cause == EndCause::lost && options_.abandoned) options_.abandoned(launch);
+  if (cause == EndCause::lost && launch.owner == owner_ && options_.abandoned) options_.abandoned(launch);
   Records records = TRY(read_records(run, launch.plan.ranks.size()));
   for (std::size_t i = 0; i < records.ends.size(); ++i) {
     if (records.ends[i]) continue;
