@@ -86,7 +86,7 @@ class Target:
         """What users' roots, models, images and jobs hold."""
         assert (self.server.data / "users").is_dir()
         return sorted((str(path), path.stat().st_size) for folder in ("users", "models", "images", "jobs")
-                      for path in (self.server.data / folder).rglob("*") if path.is_file())
+                      for path in lathe.files_below(self.server.data / folder))
 
 
 def quoted(value):

@@ -36,8 +36,7 @@ def request(user, method, path, headers, body):
 
 
 def staged(server):
-    folder = server.data / "users" / ".staging"
-    return [path for path in folder.rglob("*") if path.is_file()] if folder.exists() else []
+    return lathe.files_below(server.data / "users" / ".staging")
 
 
 def threads(server):

@@ -80,8 +80,7 @@ def ended(user, job):
 
 
 def staged(server):
-    folder = server.data / "users" / ".staging"
-    return [path for path in folder.rglob("*") if path.is_file()] if folder.exists() else []
+    return lathe.files_below(server.data / "users" / ".staging")
 
 
 def test_an_upload_that_does_not_fit_is_told_so_and_leaves_nothing(small_disk):

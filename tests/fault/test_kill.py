@@ -259,7 +259,7 @@ def left_behind(data):
         jobs, versions = known("SELECT id FROM jobs"), known("SELECT id FROM model_versions")
         runs = known("SELECT run_id FROM job_runs")
     found = [path for folder in ("users/.staging", "models/.staging", "images/.staging", "images/.uploads")
-             for path in (data / folder).rglob("*") if path.is_file()]
+             for path in lathe.files_below(data / folder)]
     found += [path for path in (data / "images/blobs/sha256").iterdir() if f"sha256:{path.name}" not in blobs]
     found += [path for path in (data / "jobs").iterdir() if path.name not in jobs]
     found += [path for path in (data / "models").glob("[!.]*/*") if path.name not in versions]

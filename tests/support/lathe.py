@@ -39,6 +39,11 @@ def binary():
     return str(max(built, key=lambda p: p.stat().st_mtime))
 
 
+def files_below(folder):
+    """The files in a tree that a server may be changing: folders that go meanwhile are passed over."""
+    return [pathlib.Path(parent) / name for parent, _, names in os.walk(folder) for name in names]
+
+
 def wait_until(condition, timeout=30, what="the condition"):
     """Polls until `condition()` gives something true, and gives that back."""
     deadline = time.monotonic() + timeout
